@@ -1,0 +1,58 @@
+"""What happened, in the past tense: low rooms speak, higher rooms listen; nobody here knows who.
+
+A room speaks with `for listener in request_ended.listeners: listener(...)`, which costs next to nothing when nobody
+listens. Listeners run in the speaker's greenlet: they must not wait and must not raise.
+"""
+
+from contextvars import ContextVar
+from typing import Generic, Protocol, TypeVar
+
+L = TypeVar("L")
+
+request_id: ContextVar[str | None] = ContextVar("nucleon_request_id", default=None)
+"""The id of the request (or job, or message) that this greenlet works for; log lines carry it."""
+
+
+class Hook(Generic[L]):
+    """A moment that listeners subscribe to."""
+
+    __slots__ = ("listeners", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.listeners: tuple[L, ...] = ()
+
+    def add(self, listener: L) -> None:
+        """Call `listener` from now on, after those that were added before."""
+        self.listeners = (*self.listeners, listener)
+
+    def remove(self, listener: L) -> None:
+        """Stop calling `listener`; unknown ones are ignored."""
+        self.listeners = tuple(one for one in self.listeners if one is not listener)
+
+
+class RequestEnded(Protocol):
+    def __call__(self, *, method: str, route: str, status: int, seconds: float) -> None: ...
+
+
+class QueryEnded(Protocol):
+    def __call__(self, *, resource: str, statement: str, seconds: float, error: BaseException | None) -> None: ...
+
+
+class ConnectionOpened(Protocol):
+    def __call__(self, *, resource: str, seconds: float) -> None: ...
+
+
+class ConnectionClosed(Protocol):
+    def __call__(self, *, resource: str, reason: str) -> None: ...
+
+
+class PoolWaited(Protocol):
+    def __call__(self, *, resource: str, seconds: float, served: bool) -> None: ...
+
+
+request_ended: Hook[RequestEnded] = Hook("request_ended")
+query_ended: Hook[QueryEnded] = Hook("query_ended")
+connection_opened: Hook[ConnectionOpened] = Hook("connection_opened")
+connection_closed: Hook[ConnectionClosed] = Hook("connection_closed")
+pool_waited: Hook[PoolWaited] = Hook("pool_waited")
