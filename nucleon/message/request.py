@@ -1,0 +1,91 @@
+"""One request, as the application sees it."""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from itertools import count
+from typing import Any, Protocol
+
+_PROCESS = secrets.token_hex(4)
+_NUMBERS = count(1)
+
+
+class BodyReader(Protocol):
+    """Where the body comes from: `read(n)` returns up to n bytes, b"" at the end; raises a `Problem` (400, 408, 413) for a broken one."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class Headers(Mapping[str, str]):
+    """Request header fields: case-insensitive names, repeated fields joined with ", " (RFC 9110 5.3)."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        """fields: lower-case name to value; the mapping is kept, not copied."""
+        self._fields = fields
+
+    def __getitem__(self, name: str) -> str:
+        return self._fields[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+
+class Request:
+    """A request whose head is complete; its body is read when somebody asks for it.
+
+    method: upper-case token. path: percent-decoded UTF-8, begins with "/". query_string: as sent, without "?".
+    scheme: "http" or "https". client: address of the peer (or, behind a trusted proxy, of its client).
+    deadline_at: instant of `time.monotonic()`, or None. params: path parameters as strings, set by the router. state: free for hooks.
+    """
+
+    __slots__ = ("_body", "_id", "body_reader", "client", "deadline_at", "headers", "method", "params", "path", "query_string", "route", "scheme", "state", "version")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query_string: str = "",
+        headers: Headers | None = None,
+        body_reader: BodyReader | None = None,
+        *,
+        scheme: str = "http",
+        client: str = "",
+        version: str = "HTTP/1.1",
+        deadline_at: float | None = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query_string = query_string
+        self.headers = headers if headers is not None else Headers({})
+        self.body_reader = body_reader
+        self.scheme = scheme
+        self.client = client
+        self.version = version
+        self.deadline_at = deadline_at
+        self.route: str | None = None
+        self.params: dict[str, str] = {}
+        self.state: dict[str, Any] = {}
+        self._id: str | None = None
+        self._body: bytes | None = None
+
+    @property
+    def id(self) -> str:
+        """The request id: `X-Request-Id` when it is a plain token of at most 64 characters, else one of our own."""
+        if self._id is None:
+            given = self.headers.get("x-request-id", "")
+            plain = 0 < len(given) <= 64 and given.replace("-", "").replace("_", "").isalnum() and given.isascii()
+            self._id = given if plain else f"{_PROCESS}-{next(_NUMBERS):x}"
+        return self._id
+
+    def body(self) -> bytes:
+        """Read the whole body (once; later calls return it again). Raises a `Problem` when it is broken, late or too large."""
+        if self._body is None:
+            self._body = b"" if self.body_reader is None else self.body_reader.read()
+        return self._body
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.path} from {self.client or 'nowhere'}>"
