@@ -31,6 +31,9 @@ class Problem(NucleonError):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         own = tuple(name for name, kind in cls.__dict__.get("__annotations__", {}).items() if "ClassVar" not in str(kind))
+        taken = sorted({"type", "title", "status", "detail", "instance", "request_id", "headers"} & set(own))
+        if taken:
+            raise TypeError(f"{cls.__name__}: members {taken} are taken by RFC 9457; choose other names")
         cls.members = (*cls.members, *own)
         if own and "type" not in cls.__dict__:
             cls.type = "urn:problem-type:" + _dashed(cls.__name__)
