@@ -124,7 +124,9 @@ class Unavailable(Problem):
 
     status = 503
 
-    def __init__(self, detail: str | None = None, *, retry_after_seconds: int = 1, headers: dict[str, str] | None = None, **members: Any) -> None:
+    def __init__(
+        self, detail: str | None = None, *, retry_after_seconds: int = 1, headers: dict[str, str] | None = None, **members: Any
+    ) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_seconds), **(headers or {})}, **members)
 
 

@@ -4,7 +4,7 @@ import sys
 
 from nucleon.errors import SetupError
 
-TOO_EARLY = ("psycopg2", "redis", "requests", "urllib3", "httpx", "pika", "flask", "django", "concurrent.futures.thread", "nucleon.postgres", "nucleon.redis")
+TOO_EARLY = ("psycopg2", "redis", "requests", "urllib3", "httpx", "pika", "flask", "django", "concurrent.futures.thread")
 """Modules that keep names of the unpatched library, or start threads, when they are imported first."""
 
 
@@ -18,7 +18,10 @@ def patch() -> None:
     if not monkey.is_module_patched("socket"):
         early = [name for name in TOO_EARLY if name in sys.modules]
         if early:
-            raise SetupError(f"{', '.join(early)} was imported before nucleon could patch the standard library: run the program with `nucleon serve`, or call nucleon.green.patch() first")
+            raise SetupError(
+                f"{', '.join(early)} was imported before nucleon could patch the standard library: "
+                "run the program with `nucleon serve`, or call nucleon.green.patch() first"
+            )
         monkey.patch_all()
     try:
         from psycogreen.gevent import patch_psycopg

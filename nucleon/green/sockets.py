@@ -25,7 +25,7 @@ def connect(address: Address, timeout_seconds: float | None = None) -> gevent.so
     Raises `OSError` (refused, unknown host), `TimeoutError` at `timeout_seconds`, `DeadlineExceeded` at the deadline.
     """
     left = seconds_left(timeout_seconds)
-    with gevent.Timeout(left, False):
+    with gevent.Timeout(left, False):  # type: ignore[arg-type]  # False means "end the block quietly"
         return _open(address)
     if timeout_seconds is not None and left == timeout_seconds:
         raise TimeoutError(f"no connection to {address} within {timeout_seconds} s")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from time import monotonic
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import gevent
 import gevent.event
@@ -19,6 +19,7 @@ __all__ = ["Event", "Greenlet", "GreenletExit", "Lock", "Queue", "in_thread", "s
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def spawn(function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> "Greenlet[..., Any]":
@@ -43,10 +44,9 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
     result = gevent.get_hub().threadpool.spawn(function, *args, **kwargs)
     try:
-        value: T = result.get(timeout=seconds_left())
+        return cast(T, result.get(timeout=seconds_left()))
     except gevent.Timeout:
         raise DeadlineExceeded("the deadline has passed") from None
-    return value
 
 
 class Event:
@@ -144,7 +144,7 @@ class Queue(Generic[T]):
         """Take the first item or raise `queue.Empty` at once."""
         return self._queue.get_nowait()
 
-    def _bounded(self, wait: Callable[[float | None], T], timeout_seconds: float | None) -> T:
+    def _bounded(self, wait: Callable[[float | None], R], timeout_seconds: float | None) -> R:
         left = seconds_left(timeout_seconds)
         started = monotonic()
         try:

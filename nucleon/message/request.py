@@ -42,7 +42,10 @@ class Request:
     deadline_at: instant of `time.monotonic()`, or None. params: path parameters as strings, set by the router. state: free for hooks.
     """
 
-    __slots__ = ("_body", "_id", "body_reader", "client", "deadline_at", "headers", "method", "params", "path", "query_string", "route", "scheme", "state", "version")
+    __slots__ = (
+        "_body", "_id", "body_reader", "client", "deadline_at", "headers", "method",
+        "params", "path", "query_string", "route", "scheme", "state", "version",
+    )  # fmt: skip
 
     def __init__(
         self,
