@@ -2,6 +2,7 @@
 
 import re
 from http import HTTPStatus
+from inspect import get_annotations
 from typing import Any, ClassVar
 
 
@@ -30,7 +31,7 @@ class Problem(NucleonError):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        own = tuple(name for name, kind in cls.__dict__.get("__annotations__", {}).items() if "ClassVar" not in str(kind))
+        own = tuple(name for name, kind in get_annotations(cls).items() if "ClassVar" not in str(kind))
         taken = sorted({"type", "title", "status", "detail", "instance", "request_id", "headers"} & set(own))
         if taken:
             raise TypeError(f"{cls.__name__}: members {taken} are taken by RFC 9457; choose other names")
