@@ -69,6 +69,10 @@ class Redis(redis.Redis):
         pipeline.observed = self._observed
         return pipeline
 
+    def pubsub(self, **options: Any) -> "PubSub":
+        """Subscribe to channels; it holds a connection of the pool until it is closed (use it with `with`)."""
+        return PubSub(self.connection_pool, **options)
+
     def of(self, kind: type[T], key: str, *, ttl_seconds: float) -> Cache[T]:
         """Return a typed cache: `items = cache.of(Item, "item:{id}", ttl_seconds=60)`."""
         return Cache(self, kind, key, ttl_seconds=ttl_seconds)
@@ -116,6 +120,23 @@ class Pipeline(redis.client.Pipeline):
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command at once: what happens between WATCH and MULTI."""
         return self.observed(str(args[0]), lambda: super(Pipeline, self).immediate_execute_command(*args, **options))  # type: ignore[no-untyped-call]
+
+
+class PubSub(redis.client.PubSub):
+    """redis-py's subscriptions, with errors as `Redis` gives them.
+
+    A lost connection is an `Unavailable`, so that the application hears of the gap: what was published meanwhile is lost.
+    """
+
+    def execute_command(self, *args: Any) -> None:
+        """Send SUBSCRIBE and its like."""
+        with translated():
+            super().execute_command(*args)  # type: ignore[no-untyped-call]
+
+    def parse_response(self, block: bool = True, timeout: float = 0) -> Any:
+        """Wait for the next message: for ever, or `timeout` seconds."""
+        with translated():
+            return super().parse_response(block, timeout)  # type: ignore[no-untyped-call]
 
 
 def _place(options: dict[str, Any]) -> str:

@@ -167,6 +167,20 @@ def test_a_server_that_comes_back_is_used_again(redis_server: Any) -> None:
     redis.stop()
 
 
+def test_a_subscription_hears_what_is_published_and_ends_with_its_server(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url), socket_seconds=0.1)
+    with redis.pubsub(ignore_subscribe_messages=True) as subscription:
+        subscription.subscribe("news")
+        listener = green.spawn(lambda: next(subscription.listen())["data"])
+        green.sleep(0.3)  # a quiet channel outlasts the socket time-out
+        redis.publish("news", "one")
+        assert listener.get() == b"one"
+        redis_server.stop()
+        with pytest.raises(Unavailable):
+            next(subscription.listen())
+    redis.stop()
+
+
 def test_nothing_is_sent_twice(redis_url: str) -> None:
     """A connection that dies with the command on its way: the command may have run, so the caller hears of it."""
     accepted: list[socket.socket] = []
