@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any, Protocol
 
+from nucleon.errors import ContentTooLarge
+
 _PROCESS = secrets.token_hex(4)
 _NUMBERS = count(1)
 
@@ -84,11 +86,30 @@ class Request:
             self._id = given if plain else f"{_PROCESS}-{next(_NUMBERS):x}"
         return self._id
 
-    def body(self) -> bytes:
-        """Read the whole body (once; later calls return it again). Raises a `Problem` when it is broken, late or too large."""
+    def body(self, limit_bytes: int | None = None) -> bytes:
+        """Read the whole body (once; later calls return it again). Raises a `Problem` when it is broken, late or too large.
+
+        limit_bytes: a body that is larger raises `ContentTooLarge`, before reading when its Content-Length says so.
+        """
         if self._body is None:
-            self._body = b"" if self.body_reader is None else self.body_reader.read()
+            if self.body_reader is None:
+                self._body = b""
+            elif limit_bytes is None:
+                self._body = self.body_reader.read()
+            else:
+                self._body = self._read_at_most(self.body_reader, limit_bytes)
         return self._body
+
+    def _read_at_most(self, reader: BodyReader, limit_bytes: int) -> bytes:
+        length = self.headers.get("content-length", "")
+        taken, size = [], 0
+        while not (length.isdecimal() and int(length) > limit_bytes) and size <= limit_bytes:
+            piece = reader.read(min(65536, limit_bytes + 1 - size))
+            if not piece:
+                return b"".join(taken)
+            taken.append(piece)
+            size += len(piece)
+        raise ContentTooLarge(f"the body is larger than {limit_bytes} bytes")
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path} from {self.client or 'nowhere'}>"

@@ -1,0 +1,78 @@
+"""One request while its handler is being called: what was read of it, and what has to be given back."""
+
+from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qsl
+
+from nucleon.errors import BadRequest
+from nucleon.message import Request
+
+MAXIMUM_FIELDS = 1000  # of a query or a form; more is an attack on the parser
+
+
+class Call:
+    """The readings are made once each and kept."""
+
+    __slots__ = ("_cookies", "_form", "_query", "cleanups", "error", "limit_bytes", "request")
+
+    def __init__(self, request: Request, limit_bytes: int | None) -> None:
+        self.request = request
+        self.limit_bytes = limit_bytes
+        self.cleanups: list[Callable[[BaseException | None], None]] | None = None
+        self.error: BaseException | None = None
+        self._query: dict[str, list[str]] | None = None
+        self._form: dict[str, list[str]] | None = None
+        self._cookies: dict[str, str] | None = None
+
+    def query(self) -> dict[str, list[str]]:
+        """Return the query's fields, each with all its values."""
+        if self._query is None:
+            self._query = fields_from(self.request.query_string, "query") if self.request.query_string else {}
+        return self._query
+
+    def form(self) -> dict[str, list[str]]:
+        """Return the fields of an urlencoded body, each with all its values."""
+        if self._form is None:
+            try:
+                text = self.request.body(self.limit_bytes).decode("ascii")
+            except UnicodeDecodeError:
+                raise BadRequest("the form is not urlencoded: it holds bytes beyond ASCII") from None
+            self._form = fields_from(text, "form")
+        return self._form
+
+    def cookies(self) -> dict[str, str]:
+        """Return the cookies; a broken Cookie field is none."""
+        if self._cookies is None:
+            jar = SimpleCookie()
+            try:
+                jar.load(self.request.headers.get("cookie", ""))
+            except CookieError:
+                pass
+            self._cookies = {name: morsel.value for name, morsel in jar.items()}
+        return self._cookies
+
+    def finish(self, error: BaseException | None) -> None:
+        """Give back everything that was borrowed, the last first; each is tried, the first failure is raised."""
+        cleanups, self.cleanups = self.cleanups, None
+        failure: Exception | None = None
+        for clean in reversed(cleanups or ()):
+            try:
+                clean(error)
+            except Exception as one:  # noqa: BLE001  the others must be cleaned too
+                failure = failure or one
+        if failure is not None and failure is not error:
+            raise failure
+
+
+def fields_from(text: str, place: str) -> dict[str, list[str]]:
+    """Parse urlencoded text (WHATWG URL, section 5.1)."""
+    fields: dict[str, list[str]] = {}
+    try:
+        for name, value in parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAXIMUM_FIELDS):
+            fields.setdefault(name, []).append(value)
+    except UnicodeDecodeError:
+        raise BadRequest(f"the {place} is not UTF-8") from None
+    except ValueError:
+        raise BadRequest(f"the {place} has more than {MAXIMUM_FIELDS} fields") from None
+    return fields

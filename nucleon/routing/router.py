@@ -1,0 +1,122 @@
+"""A trie of segments. Static segments win over parameters, parameters over the rest of the path."""
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from nucleon.routing.pattern import Parameter, Pattern
+
+T = TypeVar("T")
+
+
+class Match(Generic[T]):
+    """The route that answers, and the values of its path parameters as text."""
+
+    __slots__ = ("params", "route")
+
+    def __init__(self, route: T, params: dict[str, str]) -> None:
+        self.route = route
+        self.params = params
+
+
+@dataclass(frozen=True, slots=True)
+class WrongMethod:
+    """The path is known, the method is not; `allow` lists those that are, sorted."""
+
+    allow: tuple[str, ...]
+
+
+class NoRoute:
+    """Nothing has this path."""
+
+    __slots__ = ()
+
+
+class _Node:
+    __slots__ = ("methods", "parameter", "rest", "static")
+
+    def __init__(self) -> None:
+        self.static: dict[str, _Node] = {}
+        self.parameter: _Node | None = None
+        self.rest: _Node | None = None
+        self.methods: dict[str, tuple[Any, tuple[str, ...]]] = {}
+
+
+class Router(Generic[T]):
+    """Add patterns at start-up, then find routes. HEAD falls back to GET; OPTIONS is the caller's when no route has it."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        self._static: dict[tuple[str, str], Match[T]] = {}
+
+    def add(self, method: str, pattern: Pattern, route: T) -> T | None:
+        """Add a route; when another has the same method and matches the same paths, return that one and add nothing."""
+        node = self._root
+        for segment in pattern.segments:
+            if isinstance(segment, str):
+                node = node.static.setdefault(segment, _Node())
+            elif segment.is_rest:
+                node.rest = node.rest or _Node()
+                node = node.rest
+            else:
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+        if method in node.methods:
+            taken: T = node.methods[method][0]
+            return taken
+        node.methods[method] = (route, pattern.parameters)
+        if not any(isinstance(segment, Parameter) for segment in pattern.segments):
+            self._static[method, pattern.text] = Match(route, {})
+        return None
+
+    def find(self, method: str, path: str) -> "Match[T] | WrongMethod | NoRoute":
+        """Return the route of a method and a decoded path, or why there is none."""
+        found = self._static.get((method, path))
+        if found is not None:
+            return found
+        if method == "HEAD":
+            found = self._static.get(("GET", path))
+        if found is not None and ("HEAD", path) not in self._static:
+            return found
+        segments = path[1:].split("/")
+        values: list[str] = []
+        allow: set[str] = set()
+        hit = _search(self._root, segments, 0, method, values, allow)
+        if hit is not None:
+            return Match(hit[0], dict(zip(hit[1], values, strict=True)))
+        if allow:
+            return WrongMethod(tuple(sorted(allow | {"OPTIONS"} | ({"HEAD"} if "GET" in allow else set()))))
+        return NO_ROUTE
+
+
+NO_ROUTE = NoRoute()
+
+
+def _search(
+    node: _Node, segments: list[str], at: int, method: str, values: list[str], allow: set[str]
+) -> tuple[Any, tuple[str, ...]] | None:
+    """Depth first, static before parameter before rest; `values` holds the path taken, `allow` the methods seen on the way."""
+    if at == len(segments):
+        if not node.methods:
+            return None
+        hit = node.methods.get(method) or (node.methods.get("GET") if method == "HEAD" else None)
+        allow.update(node.methods)
+        return hit
+    segment = segments[at]
+    child = node.static.get(segment)
+    if child is not None:
+        hit = _search(child, segments, at + 1, method, values, allow)
+        if hit is not None:
+            return hit
+    if node.parameter is not None and segment:
+        values.append(segment)
+        hit = _search(node.parameter, segments, at + 1, method, values, allow)
+        if hit is not None:
+            return hit
+        values.pop()
+    if node.rest is not None:
+        values.append("/".join(segments[at:]))
+        hit = _search(node.rest, segments, len(segments), method, values, allow)
+        if hit is not None:
+            return hit
+        values.pop()
+    return None
