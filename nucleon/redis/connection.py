@@ -12,6 +12,7 @@ from redis.utils import SENTINEL
 from nucleon import green, hooks
 from nucleon.errors import DeadlineExceeded, SetupError
 from nucleon.redis.settings import Settings
+from nucleon.redis.turns import Turns
 
 BLOCKING = frozenset(
     ["BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP", "WAIT", "WAITAOF", "XREAD", "XREADGROUP"],
@@ -71,12 +72,14 @@ OURS = {Connection: TcpConnection, SSLConnection: TlsConnection, UnixDomainSocke
 
 
 class Pool(BlockingConnectionPool):
-    """A bounded pool: takers wait for `wait_seconds` or until the deadline. It notices a fork and begins anew."""
+    """A bounded pool: takers wait in line for `wait_seconds` or until the deadline. It notices a fork and begins anew."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.waiting = 0
-        super().__init__(max_connections=settings.max_connections, timeout=settings.wait_seconds, **connection_options(settings))  # type: ignore[no-untyped-call]
+        super().__init__(  # type: ignore[no-untyped-call]
+            max_connections=settings.max_connections, timeout=settings.wait_seconds, queue_class=Turns, **connection_options(settings)
+        )
 
     @property
     def timeout(self) -> float | None:

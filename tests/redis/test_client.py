@@ -72,6 +72,41 @@ def test_more_greenlets_than_connections_take_turns(redis: Redis) -> None:
     assert "0 of 3 connections in use, 3 open" in repr(redis)
 
 
+def test_nobody_overtakes_those_who_wait(redis_url: str) -> None:
+    """One connection, one greenlet that always wants it again, ten that want it once."""
+    redis = Redis(url=Secret(redis_url), max_connections=1)
+    order: list[str] = []
+
+    def greedy() -> None:
+        for _ in range(50):
+            redis.incr("n")
+            order.append("greedy")
+
+    def modest(number: int) -> None:
+        redis.incr("n")
+        order.append(str(number))
+
+    done = [green.spawn(greedy), *(green.spawn(modest, number) for number in range(10))]
+    for one in done:
+        one.get()
+    assert [name for name in order if name != "greedy"] == [str(number) for number in range(10)]
+    assert order.index("9") <= 11
+    redis.stop()
+
+
+def test_a_greenlet_killed_in_the_line_loses_no_connection(redis: Redis) -> None:
+    holders = [green.spawn(redis.blpop, ["never"], 1) for _ in range(3)]
+    green.sleep(0.05)
+    victims = [green.spawn(redis.get, "x") for _ in range(5)]
+    green.sleep(0.05)
+    for victim in victims:
+        victim.kill()
+    for holder in holders:
+        holder.get()
+    assert "0 of 3 connections in use" in repr(redis)
+    assert "0 waiting" in repr(redis)
+
+
 def test_a_full_pool_is_unavailable_after_the_wait(redis: Redis) -> None:
     waited: list[bool] = []
 
