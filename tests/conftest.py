@@ -1,8 +1,11 @@
-from nucleon import green; green.patch()  # noqa: E702, I001  first of all: `-p nucleon.testing.early` has usually done it already
+"""What all tests share. `-p nucleon.testing.early` (in pyproject.toml) has patched the standard library before any plugin came."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "fixtures"))  # one plugin per concern; tests themselves are imported by path
+from nucleon import green
+
+green.patch()  # for a run without the options of pyproject.toml
+sys.path.insert(0, str(Path(__file__).parent / "fixtures"))  # one plugin per concern; the tests themselves are imported by path
 
 pytest_plugins = ["postgres_fixtures", "redis_fixtures"]

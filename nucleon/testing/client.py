@@ -1,0 +1,92 @@
+"""An application called in the test's own process: no socket, no server, the same answers."""
+
+from collections.abc import Callable, Iterator
+from contextvars import Context, copy_context
+from io import BytesIO
+from time import monotonic
+from types import TracebackType
+from typing import Protocol
+from urllib.parse import unquote
+
+from nucleon.green import deadline_at
+from nucleon.message import Headers, Request, Response
+from nucleon.testing.answer import Answer
+from nucleon.testing.calls import Calls
+
+__all__ = ["Answer", "Client"]
+
+_END = object()
+
+
+class Application(Protocol):
+    """What a client calls: `nucleon.App` is one."""
+
+    def respond(self, request: Request, /) -> Response: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Client(Calls):
+    """Call `application` as the server would, each request in a context of its own with a deadline.
+
+    As a context manager it starts the application (hooks, resources) and stops it:
+
+        with Client(app) as client:
+            assert client.get("/items/1").json() == {"id": 1}
+
+    headers: sent with every request. deadline_seconds: as the server's setting.
+    """
+
+    def __init__(self, application: Application, *, headers: dict[str, str] | None = None, deadline_seconds: float = 30.0) -> None:
+        super().__init__()
+        self.application = application
+        self.headers = {name.lower(): value for name, value in (headers or {}).items()}
+        self.deadline_seconds = deadline_seconds
+        self._open: list[Response] = []
+
+    def __enter__(self) -> "Client":
+        self.application.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            for response in self._open:
+                response.close()
+        finally:
+            self._open.clear()
+            self.application.stop()
+
+    def send(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Carry one request into the application."""
+        path, _, query_string = target.partition("?")
+        fields = {"host": "testserver", "accept": "*/*", **self.headers, **headers}
+        instant = monotonic() + self.deadline_seconds
+        request = Request(method, unquote(path), query_string, Headers(fields), BytesIO(body), client="127.0.0.1", deadline_at=instant)
+        context = copy_context()
+        context.run(deadline_at.set, instant)
+        response = context.run(self.application.respond, request)
+        self._open.append(response)
+
+        def close() -> None:
+            if response in self._open:
+                self._open.remove(response)
+                context.run(response.close)
+
+        if method == "HEAD" or isinstance(response.body, bytes):
+            content = b"" if method == "HEAD" or not isinstance(response.body, bytes) else response.body
+            close()
+            return Answer(response.status, response.headers, [content], close)
+        return Answer(response.status, response.headers, _in(context, response, close), close)
+
+
+def _in(context: Context, response: Response, close: Callable[[], None]) -> Iterator[bytes]:
+    """Yield a stream's pieces, each made in the context of its request."""
+    chunks = response.chunks()
+    try:
+        while (piece := context.run(next, chunks, _END)) is not _END:
+            assert isinstance(piece, bytes)
+            yield piece
+    finally:
+        close()
