@@ -1,0 +1,187 @@
+"""Laws of the reader: any bytes give a request or `MalformedInput`, the same however the network cut them; h11 agrees on good ones."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import h11
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nucleon.http import ChunkedDecoder, Limits, MalformedInput, RequestHead, head_end, parse_head, skip_empty_line
+
+LIMITS = Limits(request_line_bytes=300, field_bytes=200, fields=6, head_bytes=600, chunk_extension_bytes=20, body_bytes=64)
+TOKENS = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One request as it was understood."""
+
+    method: str
+    target: str
+    path: str
+    fields: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Reader:
+    """The smallest server: requests out of bytes, one after another."""
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.limits = limits
+        self.requests: list[Reading] = []
+        self.refused: int | None = None
+        self._data = b""
+        self._seen = 0
+        self._head: RequestHead | None = None
+        self._chunks: ChunkedDecoder | None = None
+        self._body = b""
+
+    def receive(self, part: bytes) -> None:
+        if self.refused is not None:
+            return
+        self._data += part
+        try:
+            while self._step():
+                pass
+        except MalformedInput as wrong:
+            self.refused = wrong.status_hint
+
+    def _step(self) -> bool:
+        if self._head is not None:
+            return self._take_body(self._head)
+        start = skip_empty_line(self._data, 0)
+        if self._data[start:] in (b"", b"\r"):
+            return False
+        end = head_end(self._data, start, self._seen, self.limits)
+        if end < 0:
+            self._seen = len(self._data)
+            return False
+        self._head = parse_head(self._data, start, end, self.limits)
+        assert self._head.content_length < 10**18
+        if self._head.content_length > self.limits.body_bytes:
+            raise MalformedInput("too large", 413)
+        self._chunks = ChunkedDecoder(self.limits, end - start) if self._head.chunked else None
+        self._data, self._seen, self._body = self._data[end:], 0, b""
+        return True
+
+    def _take_body(self, head: RequestHead) -> bool:
+        if self._chunks is not None:
+            self._body += self._chunks.receive(self._data)
+            self._data = b""
+            if not self._chunks.done:
+                return False
+            self._data = self._chunks.rest
+        else:
+            size = max(0, head.content_length)
+            if len(self._data) < size:
+                return False
+            self._body, self._data = self._data[:size], self._data[size:]
+        self.requests.append(Reading(head.method, head.target, head.path, tuple(sorted(head.fields.items())), self._body))
+        self._head = self._chunks = None
+        return True
+
+
+def readings(parts: list[bytes], limits: Limits = LIMITS) -> tuple[list[Reading], int | None]:
+    reader = Reader(limits)
+    for part in parts:
+        reader.receive(part)
+    return reader.requests, reader.refused
+
+
+def decided(parts: list[bytes]) -> tuple[list[Reading], bool]:
+    """Read the parts and an end to what they left open: how early a hopeless head is refused, and by which fault, may depend on the cuts."""
+    requests, refused = readings([*parts, b"\r\n\r\n"])
+    return requests, refused is not None
+
+
+def pieces(data: bytes, places: list[int]) -> Iterator[bytes]:
+    ordered = sorted({place % (len(data) + 1) for place in places})
+    for start, end in zip([0, *ordered], [*ordered, len(data)], strict=True):
+        yield data[start:end]
+
+
+FRAGMENTS = [
+    b"GET / HTTP/1.1\r\n", b"POST /a%20b?x=1 HTTP/1.1\r\n", b"PUT http://y/p HTTP/1.0\r\n", b"OPTIONS * HTTP/1.1\r\n", b"GET", b" ", b"/", b"HTTP/1.1",
+    b"Host: x\r\n", b"Host: [::1]:80\r\n", b"host:x", b"Content-Length: 5\r\n", b"Content-Length: +5\r\n", b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip\r\n", b"Connection: foo, close\r\n", b"Expect: 100-continue\r\n", b"X: y\r\n", b": y\r\n", b"X : y\r\n", b"\r\n", b"\r\n",
+    b"\r\n\r\n", b"\n", b"\r", b"\x00", b"\xff", b"\t", b"%", b"%zz", b"%00", b"hello", b"5\r\nhello\r\n", b"0\r\n\r\n", b"0\r\n", b"3;a=b\r\nabc\r\n",
+    b"fffffffffffffff\r\n", b"a" * 250, b"X: " + b"v" * 190 + b"\r\n",
+]  # fmt: skip
+BYTES = st.one_of(st.binary(max_size=200), st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=3)), max_size=14).map(b"".join))
+PLACES = st.lists(st.integers(0, 2000), max_size=6)
+
+
+@settings(max_examples=600, deadline=None)
+@given(BYTES, PLACES)
+@example(b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", [1, 2, 3])
+@example(b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: 1\r\n\r\n", [60, 61, 62, 63])
+def test_any_bytes_give_requests_or_one_refusal_the_same_however_they_are_cut(data: bytes, places: list[int]) -> None:
+    requests, refused = readings([data])
+    assert refused is None or 400 <= refused <= 599
+    whole = decided([data])
+    assert whole[0][: len(requests)] == requests
+    assert decided(list(pieces(data, places))) == whole
+    assert decided([data[at : at + 1] for at in range(len(data))]) == whole
+
+
+WORDS = st.text(TOKENS, min_size=1, max_size=12)
+VALUES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f").filter(lambda c: not 0x80 <= ord(c) < 0xA1), max_size=20)
+RESERVED = {"host", "content-length", "transfer-encoding", "connection", "expect", "proxy", "content-type", "authorization", "cookie", "upgrade"}
+
+
+@st.composite
+def good_requests(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """A well-formed request on the wire, and its body."""
+    method = draw(st.sampled_from(["GET", "POST", "PUT", "DELETE", "M-SEARCH"]))
+    target = "/" + draw(st.text("abcXYZ019-._~!$&'()*+,;=:@/", max_size=20)) + draw(st.sampled_from(["", "?", "?a=b&c=%20", "?x=/?"]))
+    names = draw(st.lists(WORDS.filter(lambda word: word.lower() not in RESERVED and "_" not in word), max_size=5, unique_by=str.lower))
+    lines = [f"{name}:{draw(st.sampled_from(['', ' ', chr(9) + ' ']))}{draw(VALUES)}" for name in names]
+    body = draw(st.binary(max_size=40))
+    framing = draw(st.sampled_from(["none", "length", "chunked"]))
+    wire = body
+    if framing == "length":
+        lines.append(f"Content-Length: {len(body)}")
+    elif framing == "chunked":
+        lines.append("transfer-encoding: chunked")
+        size = draw(st.integers(1, 16))
+        wire = b"".join(b"%x\r\n%s\r\n" % (len(body[at : at + size]), body[at : at + size]) for at in range(0, len(body), size)) + b"0\r\n\r\n"
+    else:
+        body = wire = b""
+    head = "\r\n".join([f"{method} {target} HTTP/1.1", "Host: example.org:8000", *draw(st.permutations(lines)), "", ""])
+    return head.encode("latin-1") + wire, body
+
+
+def read_by_h11(data: bytes) -> Reading:
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(data)
+    request = connection.next_event()
+    assert isinstance(request, h11.Request)
+    body = b""
+    while isinstance(event := connection.next_event(), h11.Data):
+        body += event.data
+    assert isinstance(event, h11.EndOfMessage)
+    fields = sorted((name.decode(), value.decode("latin-1")) for name, value in request.headers)
+    return Reading(request.method.decode(), request.target.decode(), "", tuple(fields), body)
+
+
+@settings(max_examples=400, deadline=None)
+@given(good_requests(), PLACES)
+def test_a_well_formed_request_is_read_as_h11_reads_it(request_: tuple[bytes, bytes], places: list[int]) -> None:
+    data, body = request_
+    requests, refused = readings(list(pieces(data, places)), Limits())
+    assert refused is None
+    (ours,) = requests
+    theirs = read_by_h11(data)
+    assert (ours.method, ours.target, ours.fields, ours.body) == (theirs.method, theirs.target, theirs.fields, theirs.body)
+    assert ours.body == body
+    assert ours.path == ours.target.partition("?")[0]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(good_requests(), min_size=2, max_size=4), PLACES)
+def test_pipelined_requests_are_read_in_order_and_apart(several: list[tuple[bytes, bytes]], places: list[int]) -> None:
+    data = b"".join(wire for wire, _ in several)
+    requests, refused = readings(list(pieces(data, places)), Limits())
+    assert refused is None
+    assert [request.body for request in requests] == [body for _, body in several]
