@@ -34,6 +34,6 @@ def test_a_thing_handed_to_one_who_is_killed_goes_to_the_next() -> None:
     turns = Turns(1)
     first, second = green.spawn(turns.get), green.spawn(turns.get)
     green.sleep()
-    turns.put_nowait("thing")  # in the hand of the first, who has not run yet
-    first.kill()
+    first.kill(block=False)
+    turns.put_nowait("thing")  # in the hand of the first, who dies before it wakes
     assert second.get() == "thing"
