@@ -3,7 +3,7 @@
 The expectation is a small language that `raw_client.py` reads: alternatives joined by " OR "; "refuse: 400/431, close" is exactly one
 problem answer with such a status and a closed connection; "2 x 200; calls [...]" is two such answers and these paths in the application.
 """
-# ruff: noqa: E501, Q000  (a request is one line, as in the table it comes from)
+# ruff: noqa: E501  (a request is one line, as in the table it comes from)
 
 from typing import NamedTuple
 

@@ -102,7 +102,7 @@ def chunked_from(data: bytes, *, ended: bool) -> tuple[bytes, str, bool, bytes] 
 
 
 def exchange(address: tuple[str, int], parts: Iterable[bytes], expected: str, *, finish: bool, head: bool) -> Exchange:
-    """Send the parts, one read of the server apart; read until the expected answers are there (and the close, if one is due), then hang up."""
+    """Send the parts, one read of the server apart; read until the expected answers (and a due close) came, then hang up."""
     seen = Exchange()
     with socket.create_connection(address, timeout=PATIENCE_SECONDS) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -181,7 +181,8 @@ def verdict(expected: str, seen: Exchange, app: Any) -> str | None:
     if None in faults:
         return None
     got = [(answer.status, answer.body[:120], answer.framing) for answer in seen.answers[:4]]
-    return f"{' | '.join(map(str, faults))}; answers {len(seen.answers)} {got}, closed={seen.closed}, calls={app.calls[:5]}, rest={seen.rest[:80]!r}"
+    state = f"closed={seen.closed}, calls={app.calls[:5]}, rest={seen.rest[:80]!r}"
+    return f"{' | '.join(map(str, faults))}; answers {len(seen.answers)} {got}, {state}"
 
 
 def fault_of(alternative: str, seen: Exchange, app: Any) -> str | None:
