@@ -1,0 +1,87 @@
+"""The same service on nucleon: `python ours.py PORT bare|app` serves it with our server."""
+
+import os
+import sys
+
+from nucleon import green
+
+green.patch()
+
+import socket  # noqa: E402
+from typing import Any  # noqa: E402
+
+
+def application() -> Any:
+    from nucleon import App, Request
+    from nucleon.message import Model
+    from nucleon.postgres import Postgres
+    from nucleon.postgres import Settings as PostgresSettings
+    from nucleon.redis import Redis
+    from nucleon.redis import Settings as RedisSettings
+    from nucleon.secret import Secret
+
+    class Message(Model):
+        message: str
+
+    class Order(Model):
+        customer: str
+        note: str
+        lines: list[int]
+
+    class Size(Model):
+        size: int
+
+    class Row(Model):
+        id: int
+        name: str
+
+    app = App("benchmark")
+    db, cache = app.use(Postgres()), app.use(Redis())
+
+    @app.get("/json")
+    def greet() -> Message:
+        return Message("Hello, world!")
+
+    @app.post("/echo", status=200)
+    def echo(body: Order) -> Order:
+        return body
+
+    @app.post("/upload", status=200)
+    def upload(request: Request) -> Size:
+        return Size(len(request.body()))
+
+    @app.get("/row")
+    def row() -> Row:
+        return db.one(Row, "select 1 as id, 'one' as name")
+
+    @app.get("/rows")
+    def rows() -> list[Row]:
+        return [db.one(Row, "select %s::int as id, 'one' as name", number) for number in range(20)]
+
+    @app.get("/cached")
+    def cached() -> Message:
+        return Message((cache.get("benchmark") or b"nothing").decode())
+
+    settings: dict[str, Any] = {}
+    if os.environ.get("BENCH_POSTGRES"):
+        settings["postgres"] = PostgresSettings(dsn=Secret(os.environ["BENCH_POSTGRES"]))
+    if os.environ.get("BENCH_REDIS"):
+        settings["redis"] = RedisSettings(url=Secret(os.environ["BENCH_REDIS"]))
+    app.configure(settings)
+    return app
+
+
+if __name__ == "__main__":
+    from nucleon.server import Server, Settings
+
+    if sys.argv[2] == "bare":
+        from bare import app
+    else:
+        app = application()
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", int(sys.argv[1])))
+    listener.listen(1024)
+    server = Server(app, Settings())
+    server.add_listener(listener)
+    server.serve_forever()

@@ -1,0 +1,238 @@
+"""Ours and the peers, one after another: the server on core 0, wrk on core 1, one table.
+
+    python benchmarks/http.py --peers-python bench/bin/python [--seconds 5] [--postgres DSN] [--redis URL] [--only ours]
+
+CPU is the time of the server's processes (user and system, from /proc) divided by the answers that wrk counted: on a busy machine it is
+the figure to trust. A peer whose packages are missing is shown as "not installed". No figure is a test.
+"""
+
+import argparse
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TICKS = os.sysconf("SC_CLK_TCK")
+CONNECTIONS = 64
+IDLE = 8000
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One server with one application. needs: modules that have to be there. loads: what it is measured with."""
+
+    name: str
+    command: list[str]
+    needs: tuple[str, ...] = ()
+    bare: bool = False
+    database: bool = False
+    ours: bool = False
+
+
+WEB = ["--host", "127.0.0.1", "--port", "PORT"]
+GRANIAN = ["-m", "granian", *WEB, "--workers", "1", "--no-ws", "--log-level", "error"]
+PEERS = [
+    Peer("nucleon, bare WSGI", ["ours.py", "PORT", "bare"], bare=True, ours=True),
+    Peer("bjoern, bare WSGI", ["bare.py", "PORT"], ("bjoern",), bare=True),
+    Peer("granian, bare WSGI", [*GRANIAN, "--interface", "wsgi", "bare:app"], ("granian",), bare=True),
+    Peer("nucleon App", ["ours.py", "PORT", "app"], database=True, ours=True),
+    Peer("granian, Falcon", [*GRANIAN, "--interface", "wsgi", "falcon_app:app"], ("granian", "falcon", "redis")),
+    Peer("granian, BlackSheep", [*GRANIAN, "--interface", "asgi", "blacksheep_app:app"], ("granian", "blacksheep")),
+    Peer(
+        "gunicorn gevent, Falcon",
+        ["-m", "gunicorn", "-k", "gevent", "-b", "127.0.0.1:PORT", "--keep-alive", "30", "--worker-connections", "20000", "falcon_app:app"],
+        ("gunicorn", "gevent", "falcon", "redis"),
+        database=True,
+    ),
+    Peer(
+        "uvicorn, FastAPI",
+        ["-m", "uvicorn", *WEB, "--no-access-log", "--log-level", "error", "--timeout-keep-alive", "30", "fastapi_app:app"],
+        ("uvicorn", "fastapi", "psycopg_pool", "redis"),
+        database=True,
+    ),
+]
+
+SMALL = json.dumps({"customer": "c-17", "note": "n" * 900, "lines": list(range(20))})
+LOADS = {  # name: path, body; "bare" applications answer only the first
+    "JSON": ("/json", ""),
+    "POST 1 KB": ("/echo", SMALL),
+    "POST 1 MB": ("/upload", "x" * 1_000_000),
+    "one row": ("/row", ""),
+    "20 queries": ("/rows", ""),
+    "Redis GET": ("/cached", ""),
+}
+COLUMNS = ("server", "load", "CPU us", "req/s", "p50 ms", "p99 ms", "RSS MB", "errors")
+
+
+def tree(pid: int) -> list[int]:
+    """Return pid and its descendants."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return [pid]
+    return [pid, *(found for child in children for found in tree(int(child)))]
+
+
+def cpu_seconds(pid: int) -> float:
+    total = 0
+    for each in tree(pid):
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def rss_bytes(pid: int) -> int:
+    return sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in tree(pid)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_installed(python: str, modules: tuple[str, ...]) -> bool:
+    code = f"import importlib.util as u, sys; sys.exit(not all(u.find_spec(m) for m in {modules!r}))"
+    return subprocess.run([python, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+@contextmanager
+def running(peer: Peer, python: str, environment: dict[str, str]) -> Iterator[tuple[int, int]]:
+    """Start a peer on core 0; yields its process id and port; stops it with all of its processes."""
+    port = free_port()
+    command = ["taskset", "-c", "0", python, *(part.replace("PORT", str(port)) for part in peer.command)]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=HERE / "apps", env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            wait_for(port, process, log)
+            yield process.pid, port
+        finally:
+            for sign in (signal.SIGTERM, signal.SIGKILL):
+                if process.poll() is None:
+                    os.killpg(process.pid, sign)
+                    try:
+                        process.wait(3)
+                    except subprocess.TimeoutExpired:
+                        continue
+
+
+def wait_for(port: int, process: "subprocess.Popen[bytes]", log: "tempfile._TemporaryFileWrapper[bytes]") -> None:
+    end = time.monotonic() + 15
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    log.seek(0)
+    raise RuntimeError(log.read()[-400:].decode(errors="replace").strip() or "it did not listen within 15 s")
+
+
+def wrk(port: int, path: str, body: str, seconds: int, connections: int) -> str:
+    """Run wrk on the last core and return what it printed."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        if body:
+            script.write(f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = [==[{body}]==]\n')
+            script.flush()
+        core = str((os.cpu_count() or 2) - 1)
+        options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *(["-s", script.name] if body else [])]
+        command = ["taskset", "-c", core, "wrk", *options, f"http://127.0.0.1:{port}{path}"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def milliseconds(text: str, percentile: str) -> float:
+    value, unit = re.findall(rf"{percentile}%\s+([0-9.]+)(us|ms|s|m)\b", text)[0]
+    return float(value) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[unit]
+
+
+def measure(pid: int, port: int, load: str, seconds: int) -> list[str]:
+    path, body = LOADS[load]
+    connections = 8 if len(body) > 100_000 else CONNECTIONS
+    wrk(port, path, body, 1, connections)  # warm
+    before = cpu_seconds(pid)
+    text = wrk(port, path, body, seconds, connections)
+    spent = cpu_seconds(pid) - before
+    count = int(re.findall(r"([0-9]+) requests in", text)[0])
+    bad = re.findall(r"Non-2xx or 3xx responses: ([0-9]+)", text) + re.findall(r"Socket errors: (.*)", text)
+    rate = float(re.findall(r"Requests/sec:\s+([0-9.]+)", text)[0])
+    return [
+        f"{spent / max(count, 1) * 1e6:.1f}", f"{rate:,.0f}", f"{milliseconds(text, '50'):.2f}", f"{milliseconds(text, '99'):.2f}",
+        f"{rss_bytes(pid) / 1e6:.0f}", "; ".join(bad) or "0",
+    ]  # fmt: skip
+
+
+def measure_idle(pid: int, port: int) -> list[str]:
+    """Hold kept connections after one request each; the growth of the server's memory is theirs."""
+    before = rss_bytes(pid)
+    held: list[socket.socket] = []
+    lost = 0
+    try:
+        for _ in range(IDLE):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+            held.append(connection)
+            connection.sendall(b"GET /json HTTP/1.1\r\nHost: x\r\n\r\n")
+            lost += not connection.recv(4096).startswith(b"HTTP/1.1 200")
+        grown = rss_bytes(pid) - before
+    finally:
+        for connection in held:
+            connection.close()
+    return [f"{grown / IDLE / 1024:.2f} KB each", "", "", "", f"{(before + grown) / 1e6:.0f}", str(lost)]
+
+
+def rows_of(peer: Peer, python: str, arguments: argparse.Namespace) -> Iterator[list[str]]:
+    """Yield the rows of one peer; a fault of one load is a row, not an end."""
+    if not peer.ours and not is_installed(python, peer.needs):
+        yield [peer.name, "not installed", "", "", "", "", "", ""]
+        return
+    environment = {**os.environ, "BENCH_POSTGRES": arguments.postgres, "BENCH_REDIS": arguments.redis}
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE / "apps")])
+    loads = ["JSON"] if peer.bare else ["JSON", "POST 1 KB", "POST 1 MB"]
+    if peer.database:
+        loads += ["one row", "20 queries"] if arguments.postgres else []
+        loads += ["Redis GET"] if arguments.redis else []
+    try:
+        with running(peer, python, environment) as (pid, port):
+            for load in loads:
+                yield [peer.name, load, *measure(pid, port, load, arguments.seconds)]
+        with running(peer, python, environment) as (pid, port):
+            wrk(port, "/json", "", 1, CONNECTIONS)
+            yield [peer.name, f"{IDLE} idle", *measure_idle(pid, port)]
+    except (RuntimeError, OSError, subprocess.CalledProcessError, IndexError) as error:
+        yield [peer.name, f"failed: {str(error)[-300:]}", "", "", "", "", "", ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=5, help="length of one measurement")
+    parser.add_argument("--peers-python", default=sys.executable, help="the interpreter with benchmarks/requirements.txt")
+    parser.add_argument("--postgres", default="", help="DSN of a PostgreSQL server")
+    parser.add_argument("--redis", default="", help="URL of a Redis server")
+    parser.add_argument("--only", default="", help="only servers whose name contains this")
+    arguments = parser.parse_args()
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    rows = []
+    for peer in PEERS:
+        if arguments.only in peer.name:
+            for row in rows_of(peer, sys.executable if peer.ours else arguments.peers_python, arguments):
+                rows.append(row)
+                print(" ".join(row), file=sys.stderr)
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()
