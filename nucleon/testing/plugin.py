@@ -1,0 +1,125 @@
+"""The pytest plugin: a `client` for the project's own application, with real servers behind it.
+
+It is loaded in every project where nucleon is installed, so it does nothing (not even import gevent) unless the project
+names its application, in pyproject.toml
+
+    [tool.pytest.ini_options]
+    nucleon_app = "app:app"
+
+or has a nucleon app in `app.py` or `app/__init__.py` beside its configuration. Then it patches the standard library before any
+conftest or test is imported, and offers the fixtures `app` (configured for the environment "test") and `client` (started and stopped
+for each test). Servers that the settings do not name are embedded ones, shared by the test run.
+"""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from nucleon.testing.client import Client
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the setting `nucleon_app`."""
+    parser.addini("nucleon_app", "the nucleon application under test, MODULE:APP or a folder", default="")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Patch the standard library before the project's own modules are imported."""
+    if application_named(early_config) is None:
+        return
+    from gevent.monkey import MonkeyPatchWarning
+
+    from nucleon import green
+
+    with warnings.catch_warnings():
+        # Other pytest plugins may have imported ssl; they have opened no connection yet, and whatever kept names of the
+        # unpatched library in a way that hurts is refused by green.patch() itself.
+        warnings.simplefilter("ignore", MonkeyPatchWarning)
+        green.patch()
+
+
+def application_named(config: pytest.Config) -> str | None:
+    """Return what `nucleon_app` says, the app beside the configuration when it says nothing, or None in a project of others."""
+    named = str(config.getini("nucleon_app"))
+    if named:
+        return named
+    for place in ("app.py", "app/__init__.py"):
+        file = config.rootpath / place
+        if file.is_file() and "nucleon" in file.read_text(errors="replace"):
+            return "app:app"
+    return None
+
+
+@pytest.fixture(scope="session")
+def app(pytestconfig: pytest.Config) -> Any:
+    """The project's application with the settings of the environment "test"; not started."""
+    named = application_named(pytestconfig)
+    if named is None:
+        pytest.fail('no application to test: write nucleon_app = "MODULE:APP" under [tool.pytest.ini_options]')
+    return _configured(named, pytestconfig.rootpath)
+
+
+@pytest.fixture
+def client(app: Any) -> "Iterator[Client]":
+    """A client of the application, which is started for the test and stopped after it."""
+    from nucleon.testing.client import Client
+
+    with Client(app) as client:
+        yield client
+
+
+def _configured(named: str, project: Path) -> Any:
+    import sys
+
+    from nucleon import config
+
+    sys.path.insert(0, str(project))
+    module, _, name = named.partition(":")
+    application = _imported(module, name or "app")
+    types = {**config.house_types(), **application.settings_types()}
+    settings = config.load(types, environment="test", folder=project / "config")
+    settings = _with_embedded(settings, project)
+    config.refuse_missing_servers(settings)
+    application.configure(settings.sections)
+    application.check()
+    return application
+
+
+def _imported(module: str, name: str) -> Any:
+    from importlib import import_module
+
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _with_embedded(settings: Any, project: Path) -> Any:
+    """Fill in embedded servers, in a folder of the tests' own, for the addresses that nobody set."""
+    from nucleon import config
+
+    missing = config.missing_servers(settings)
+    if not missing:
+        return settings
+    from nucleon import embedded
+
+    services = embedded.acquire(_place_of_tests(project), environment="test")
+    offered = {"postgres": services.postgres_dsn, "redis": services.redis_url}
+    addresses = {}
+    for section, field in missing:
+        room = type(settings.sections[section]).__module__.split(".")[1]
+        if room in offered:
+            addresses[section, field] = offered[room]
+    return config.with_servers(settings, addresses, "embedded")
+
+
+def _place_of_tests(project: Path) -> Path:
+    """Return a folder beside the development data: a test run must not empty a developer's tables."""
+    place = project / ".nucleon" / "test"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
