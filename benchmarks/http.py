@@ -41,7 +41,7 @@ class Peer:
 
 
 WEB = ["--host", "127.0.0.1", "--port", "PORT"]
-GRANIAN = ["-m", "granian", *WEB, "--workers", "1", "--no-ws", "--log-level", "error"]
+GRANIAN = ["-m", "granian", *WEB, "--workers", "1", "--no-ws", "--backlog", "16384", "--log-level", "error"]
 PEERS = [
     Peer("nucleon, bare WSGI", ["ours.py", "PORT", "bare"], bare=True, ours=True),
     Peer("bjoern, bare WSGI", ["bare.py", "PORT"], ("bjoern",), bare=True),
@@ -52,7 +52,7 @@ PEERS = [
     Peer(
         "gunicorn gevent, Falcon",
         ["-m", "gunicorn", "-k", "gevent", "-b", "127.0.0.1:PORT", "--keep-alive", "30", "--worker-connections", "20000", "falcon_app:app"],
-        ("gunicorn", "gevent", "falcon", "redis"),
+        ("gunicorn", "packaging", "gevent", "falcon", "redis"),
         database=True,
     ),
     Peer(
