@@ -122,8 +122,9 @@ class EmbeddedServer(ABC):
     def _command(self) -> list[str]:
         """Return the program and its arguments."""
 
+    @abstractmethod
     def _prepare(self, log: IO[bytes]) -> None:
-        """Make the data folder ready for the first start."""
+        """Make the data folder ready for a start."""
 
     @abstractmethod
     def _answers(self) -> bool:
@@ -245,6 +246,9 @@ class ValkeyServer(EmbeddedServer):
     def tcp_url(self) -> str:
         """The address over TCP; only with `tcp=True`."""
         return f"redis://127.0.0.1:{self.port}/0"
+
+    def _prepare(self, log: IO[bytes]) -> None:
+        self.socket_path.unlink(missing_ok=True)  # of a server that was killed; the lock says that it has gone
 
     def _command(self) -> list[str]:
         settings = {
