@@ -1,0 +1,123 @@
+"""The body of a request, read on the greenlet that asks for it."""
+
+from typing import TYPE_CHECKING
+
+from nucleon.errors import BadRequest, ContentTooLarge, Problem
+from nucleon.http import ChunkedDecoder, MalformedInput, RequestHead
+
+if TYPE_CHECKING:
+    from nucleon.server.connection import Connection
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class RequestTimeout(Problem):
+    """The client was too slow to send what it announced."""
+
+    status = 408
+
+
+class Body:
+    """Reads one body off its connection. `broken`: it can never be read to its end."""
+
+    __slots__ = ("_connection", "_decoder", "_held", "_left", "_owes_continue", "broken", "received_bytes")
+
+    def __init__(self, connection: "Connection", head: RequestHead, head_bytes: int) -> None:
+        self._connection = connection
+        self._decoder = ChunkedDecoder(connection.server.limits, head_bytes) if head.chunked else None
+        self._left = head.content_length
+        self._held = b""
+        self._owes_continue = head.expects_continue
+        self.broken: Problem | None = None
+        self.received_bytes = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return `size` bytes (all that is left for -1), fewer only at the end. Raises `Problem`: 400, 408, 413, 431."""
+        pieces, have = [self._held], len(self._held)
+        while size < 0 or have < size:
+            piece = self._more()
+            if not piece:
+                break
+            pieces.append(piece)
+            have += len(piece)
+        data = b"".join(pieces)
+        if size < 0 or have <= size:
+            self._held = b""
+            return data
+        self._held = data[size:]
+        return data[:size]
+
+    def read_some(self) -> bytes:
+        """Return the next bytes as they come; b"" at the end."""
+        held, self._held = self._held, b""
+        return held or self._more()
+
+    def is_finished(self) -> bool:
+        """Consume what is already here, without waiting, and tell whether that was all of it."""
+        try:
+            while not self._ended() and self._connection.pending:
+                self._decode()
+        except Problem:
+            return False
+        return self._ended() and self.broken is None
+
+    def _ended(self) -> bool:
+        return self._left == 0 if self._decoder is None else self._decoder.done
+
+    def _more(self) -> bytes:
+        if self.broken is not None:
+            raise self.broken
+        connection = self._connection
+        while not self._ended():
+            if not connection.pending:
+                self._wait()
+            piece = self._decode()
+            if piece:
+                return piece
+        return b""
+
+    def _wait(self) -> None:
+        connection = self._connection
+        if self._owes_continue:
+            self._owes_continue = False
+            connection.send(_CONTINUE)
+        outcome = connection.wait_for_input(self)
+        if outcome == "late":
+            self.broken = RequestTimeout("the body came too slowly")
+        elif outcome == "ended":
+            self.broken = BadRequest("the connection ended within the body")
+        if self.broken is not None:
+            raise self.broken
+
+    def _decode(self) -> bytes:
+        connection = self._connection
+        data, connection.pending = connection.pending, b""
+        self._owes_continue = False
+        self.received_bytes += len(data)
+        if self._decoder is None:
+            piece = data[: self._left]
+            connection.pending = data[self._left :]
+            self._left -= len(piece)
+            return piece
+        try:
+            piece = self._decoder.receive(data)
+        except MalformedInput as wrong:
+            self.broken = problem_from(wrong)
+            raise self.broken from None
+        if self._decoder.done:
+            connection.pending = self._decoder.rest
+        return piece
+
+
+def problem_from(wrong: MalformedInput) -> Problem:
+    """Return the problem that tells a client what was malformed."""
+    if wrong.status_hint == 413:
+        return ContentTooLarge(wrong.what)
+    return _PROBLEMS.get(wrong.status_hint, BadRequest)(wrong.what)
+
+
+def _problem_type(code: int) -> type[Problem]:
+    return type(f"Status{code}", (Problem,), {"status": code})
+
+
+_PROBLEMS: dict[int, type[Problem]] = {408: RequestTimeout, **{code: _problem_type(code) for code in (414, 417, 431, 501, 505)}}

@@ -1,0 +1,80 @@
+"""Who the client is when a proxy stands between; only trusted proxies are believed."""
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from nucleon.errors import SetupError
+
+_FORWARDED = re.compile(r'(?:^|[;\s])(for|proto)=("[^"]*"|[^;,\s]*)', re.IGNORECASE)
+
+
+class TrustedProxies:
+    """The networks whose forwarding fields are believed."""
+
+    __slots__ = ("_networks", "_unix")
+
+    def __init__(self, networks: tuple[str, ...]) -> None:
+        self._unix = "unix" in networks
+        self._networks: list[IPv4Network | IPv6Network] = []
+        for network in networks:
+            if network != "unix":
+                try:
+                    self._networks.append(ip_network(network))
+                except ValueError as error:
+                    raise SetupError(f"[server] trusted_proxies: {error}") from None
+
+    def __bool__(self) -> bool:
+        return self._unix or bool(self._networks)
+
+    def _trusts(self, address: str) -> bool:
+        if not address:
+            return self._unix
+        try:
+            plain = ip_address(address)
+        except ValueError:
+            return False
+        mapped = getattr(plain, "ipv4_mapped", None)
+        plain = mapped or plain
+        return any(plain in network for network in self._networks)
+
+    def origin(self, peer: str, scheme: str, fields: dict[str, str]) -> tuple[str, str]:
+        """Return the client's address and scheme, read from the right over trusted hops."""
+        if not self._trusts(peer):
+            return peer, scheme
+        hops, proto = _hops(fields)
+        client = peer
+        for hop in reversed(hops):
+            client = hop
+            if not self._trusts(hop):
+                break
+        return client, proto if proto in ("http", "https") else scheme
+
+
+def _hops(fields: dict[str, str]) -> tuple[list[str], str]:
+    """Return the addresses, nearest last, up to the first that is none; and the scheme the nearest proxy names."""
+    forwarded = fields.get("forwarded")
+    if forwarded is not None and "x-forwarded-for" not in fields:
+        named = [{key.lower(): value.strip('"') for key, value in _FORWARDED.findall(element)} for element in forwarded.split(",")]
+        hops = [element.get("for", "") for element in named]
+        proto = named[-1].get("proto", "")
+    else:
+        hops = fields.get("x-forwarded-for", "").split(",")
+        proto = fields.get("x-forwarded-proto", "").rsplit(",", 1)[-1]
+    good: list[str] = []
+    for hop in reversed(hops):
+        address = _address(hop.strip(" \t"))
+        if address is None:
+            break
+        good.insert(0, address)
+    return good, proto.strip(" \t").lower()
+
+
+def _address(text: str) -> str | None:
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return None
