@@ -7,7 +7,7 @@ import h11
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nucleon.http import ChunkedDecoder, Limits, MalformedInput, RequestHead, head_end, parse_head, skip_empty_line
+from nucleon.http import CHUNKED, ChunkedDecoder, Limits, MalformedInput, RequestHead, head_end, parse_head, reply_head, skip_empty_line
 
 LIMITS = Limits(request_line_bytes=300, field_bytes=200, fields=6, head_bytes=600, chunk_extension_bytes=20, body_bytes=64)
 TOKENS = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -189,3 +189,34 @@ def test_pipelined_requests_are_read_in_order_and_apart(several: list[tuple[byte
     requests, refused = readings(list(pieces(data, places)), Limits())
     assert refused is None
     assert [request.body for request in requests] == [body for _, body in several]
+
+
+ANY_TEXT = st.text(st.characters(max_codepoint=0x17F, codec="utf-8"), max_size=12)
+FIELDS = st.lists(st.tuples(st.one_of(WORDS, ANY_TEXT), st.one_of(VALUES, ANY_TEXT)), max_size=4)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, 700), FIELDS, st.integers(-1, 40), st.booleans())
+@example(200, [("X-A", "v\r\nX-Injected: 1")], 0, True)
+@example(200, [("X-A", "v\n")], 0, True)
+@example(200, [("Content-Length", "5"), ("Transfer-Encoding", "chunked")], 5, True)
+def test_a_response_head_is_refused_or_reads_as_it_was_meant(status: int, headers: list[tuple[str, str]], size: int, keep: bool) -> None:
+    try:
+        head, framing, stays = reply_head(status, headers, size, keep_alive=keep)
+    except ValueError:
+        return
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(head)
+    answer = client.next_event()
+    assert isinstance(answer, h11.Response)
+    assert answer.status_code == status
+    seen = [(name.decode(), value.decode("latin-1")) for name, value in answer.headers]
+    names = [name for name, _ in seen]
+    assert sum(name in ("content-length", "transfer-encoding") for name in names) <= 1
+    assert (("connection", "close") in seen) is not stays
+    for name, value in headers:
+        if name.lower() not in (*FRAMING, "te", "trailer", "keep-alive", "proxy-connection"):
+            assert (name.lower(), value.strip(" \t")) in seen
+    assert framing == (0 if status in (204, 304) else CHUNKED) or framing >= 0
