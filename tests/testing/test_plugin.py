@@ -1,0 +1,78 @@
+"""The pytest plugin, in small projects of users."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HOUSE = Path(__file__).parents[2]
+
+APP = """
+from nucleon import App
+
+app = App("small")
+events = []
+
+
+@app.on_start
+def note_start() -> None:
+    events.append("start")
+
+
+@app.on_stop
+def note_stop() -> None:
+    events.append("stop")
+
+
+@app.get("/")
+def greet() -> dict[str, str]:
+    return {"message": "hello"}
+"""
+
+
+def run_tests(project: Path, tests: str, *, app: str = "", ini: str = "") -> subprocess.CompletedProcess[str]:
+    (project / "pyproject.toml").write_text(f'[tool.pytest.ini_options]\nfilterwarnings = ["error"]\n{ini}\n')
+    (project / "test_it.py").write_text(tests)
+    if app:
+        (project / "app.py").write_text(app)
+    environment = {**os.environ, "PYTHONPATH": str(HOUSE), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment.pop("NUCLEON_ENV", None)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "nucleon.testing.plugin"]
+    return subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_project_with_an_app_has_a_started_client(tmp_path: Path) -> None:
+    tests = """
+import socket
+
+def test_greeting(client):
+    import app
+    assert app.events == ["start"]
+    assert client.get("/").json() == {"message": "hello"}
+    assert "gevent" in socket.socket.__module__
+
+def test_the_app_was_stopped_in_between(client):
+    import app
+    assert app.events == ["start", "stop", "start"]
+"""
+    done = run_tests(tmp_path, tests, app=APP)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_application_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(APP.replace("app = App", "service = App").replace("@app", "@service"))
+    tests = 'def test_greeting(client):\n    assert client.get("/").status == 200\n'
+    done = run_tests(tmp_path, tests, ini='nucleon_app = "shop:service"')
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_project_of_others_is_left_alone(tmp_path: Path) -> None:
+    tests = "import sys\n\ndef test_nothing_is_patched():\n    assert 'gevent' not in sys.modules\n"
+    done = run_tests(tmp_path, tests, app="print = print\n")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_asking_for_a_client_without_an_app_says_what_to_write(tmp_path: Path) -> None:
+    done = run_tests(tmp_path, "def test_it(client):\n    pass\n")
+    assert done.returncode == 1
+    assert "nucleon_app" in done.stdout
