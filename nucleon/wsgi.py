@@ -9,7 +9,7 @@ from typing import Any
 from nucleon import green
 from nucleon.errors import BadRequest
 from nucleon.http import is_bodiless
-from nucleon.http.reply import _STATUS_LINES
+from nucleon.http.reply import STATUS_LINES
 from nucleon.message import Headers, Request, Response
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -65,15 +65,14 @@ def send(response: Response, start_response: Callable[..., Any], method: str) ->
     """Give a response to a WSGI server; the server closes the iterable, which closes the response."""
     headers = list(response.headers)
     body = response.body
-    if isinstance(body, bytes):
-        if not is_bodiless(response.status) and response.header("content-length") is None:
-            headers.append(("Content-Length", str(len(body))))
+    if isinstance(body, bytes) and not is_bodiless(response.status) and response.header("content-length") is None:
+        headers.append(("Content-Length", str(len(body))))
     start_response(_status_text(response.status), headers)
     return _Sent(response, method == "HEAD" or is_bodiless(response.status))
 
 
 def _status_text(status: int) -> str:
-    line = _STATUS_LINES.get(status)
+    line = STATUS_LINES.get(status)
     return f"{status} Unknown" if line is None else line[9:-2].decode()
 
 
@@ -95,15 +94,16 @@ class _Sent:
 
 def environ_from(request: Request, *, multiprocess: bool = True) -> dict[str, Any]:
     """Return the environ (PEP 3333) of a request that our server has read."""
-    host, _, port = request.headers.get("host", "").rpartition(":")
+    host = request.headers.get("host", "localhost")
+    name, _, port = host.rpartition(":") if host[-1:] != "]" and ":" in host else (host, "", "")
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": "",
         "PATH_INFO": request.path if request.path.isascii() else request.path.encode().decode("latin-1"),
         "QUERY_STRING": request.query_string,
         "SERVER_PROTOCOL": request.version,
-        "SERVER_NAME": host or request.headers.get("host", "localhost"),
-        "SERVER_PORT": port if host and port.isdigit() else ("443" if request.scheme == "https" else "80"),
+        "SERVER_NAME": name,
+        "SERVER_PORT": port or ("443" if request.scheme == "https" else "80"),
         "REMOTE_ADDR": request.client,
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": request.scheme,
@@ -115,8 +115,8 @@ def environ_from(request: Request, *, multiprocess: bool = True) -> dict[str, An
         "wsgi.run_once": False,
         "wsgi.file_wrapper": FileWrapper,
     }
-    for name, value in request.headers.items():
-        environ[_KEYS.get(name) or "HTTP_" + name.replace("-", "_").upper()] = value
+    for field, value in request.headers.items():
+        environ[_KEYS.get(field) or "HTTP_" + field.replace("-", "_").upper()] = value
     return environ
 
 

@@ -171,9 +171,7 @@ def parse_fields(data: bytes, start: int, end: int, limits: Limits) -> dict[str,
             raise MalformedInput("too many fields, or one is too long", 431)
         if name:
             value = data[value_at:value_end].decode("latin-1")
-            if name in fields:
-                value = _joined(name, fields[name], value)
-            fields[name] = value
+            fields[name] = _joined(name, fields[name], value) if name in fields else value
     if octets[at + 1] != 10 or at + 2 != end:
         raise MalformedInput("a bare CR in the head")
     return fields
@@ -216,6 +214,8 @@ def _read_target(head: RequestHead) -> None:
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None:
             raise MalformedInput("the request target has none of the four forms")
+        if head.minor == 1 or "host" in head.fields:
+            _check_host(head.fields.get("host"))
         head.fields["host"] = absolute[1]
         path, head.query = absolute[2] or "/", absolute[3] or ""
     head.path = decoded_path(path) if "%" in path else path
@@ -244,10 +244,7 @@ def _read_semantics(head: RequestHead) -> None:
     """Read the fields that frame the message and steer the connection (RFC 9112 sections 3.2, 6 and 9)."""
     fields = head.fields
     host = fields.get("host")
-    if host is None:
-        if head.minor == 1:
-            raise MalformedInput("no Host field")
-    elif host not in _HOSTS:
+    if host not in _HOSTS and (host is not None or head.minor == 1):
         _check_host(host)
     connection = fields.get("connection")
     if connection is not None:
@@ -278,8 +275,10 @@ def _check_coding(head: RequestHead, coding: str, length: str | None) -> None:
         raise MalformedInput("the only transfer coding is chunked", 501)
 
 
-def _check_host(host: str) -> None:
+def _check_host(host: str | None) -> None:
     """Accept a registered name without sub-delims, IPv4, [IPv6], and a port (RFC 9112 3.2); remember good ones."""
+    if host is None:
+        raise MalformedInput("no Host field")
     good = _AUTHORITY.fullmatch(host)
     if good is None or (good["six"] is not None and not _is_ipv6(good["six"])) or int(good["port"] or 0) > 65_535:
         raise MalformedInput("the Host is not valid")

@@ -10,7 +10,7 @@ CHUNKED = -2
 UNTIL_CLOSE = -1
 """Framing of a body whose length is unknown, for HTTP/1.0."""
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -50,7 +50,7 @@ def reply_head(
     The framing is a number of bytes (0: no body follows), `CHUNKED` or `UNTIL_CLOSE`.
     Raises `ValueError` for a status, name or value that must not go on the wire.
     """
-    line = _STATUS_LINES.get(status)
+    line = STATUS_LINES.get(status)
     if line is None:
         if not 200 <= status <= 599:
             raise ValueError(f"{status} is not a final status")
@@ -77,11 +77,13 @@ def reply_head(
             continue
         if kind == 0:
             parts.append(_line(pair))
-    return _framed(parts, status, declared, body_bytes, minor, to_head, keep_alive)
+    return _framed(
+        parts, status=status, declared=declared, body_bytes=body_bytes, minor=minor, to_head=to_head, keep_alive=keep_alive
+    )
 
 
 def _framed(
-    parts: list[bytes], status: int, declared: int, body_bytes: int, minor: int, to_head: bool, keep_alive: bool
+    parts: list[bytes], *, status: int, declared: int, body_bytes: int, minor: int, to_head: bool, keep_alive: bool
 ) -> tuple[bytes, int, bool]:
     """Add Server, Date, framing and Connection."""
     parts.append(date_line())

@@ -20,7 +20,7 @@ class RequestTimeout(Problem):
 class Body:
     """Reads one body off its connection. `broken`: it can never be read to its end."""
 
-    __slots__ = ("_connection", "_decoder", "_held", "_left", "_owes_continue", "broken", "received_bytes")
+    __slots__ = ("_connection", "_decoder", "_held", "_left", "_owes_continue", "broken", "received_bytes", "waited_seconds")
 
     def __init__(self, connection: "Connection", head: RequestHead, head_bytes: int) -> None:
         self._connection = connection
@@ -30,6 +30,7 @@ class Body:
         self._owes_continue = head.expects_continue
         self.broken: Problem | None = None
         self.received_bytes = 0
+        self.waited_seconds = 0.0
 
     def read(self, size: int = -1, /) -> bytes:
         """Return `size` bytes (all that is left for -1), fewer only at the end. Raises `Problem`: 400, 408, 413, 431."""

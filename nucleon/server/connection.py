@@ -29,7 +29,7 @@ class Connection:
 
     __slots__ = (
         "_dropped_bytes", "_head_seen", "_io", "_paused", "body", "eof", "head", "head_bytes", "late", "overdue_at", "peer",
-        "pending", "server", "socket", "started_at", "state", "waiting", "worker",
+        "pending", "server", "socket", "state", "waiting", "worker",
     )  # fmt: skip
 
     def __init__(self, server: "Server", socket: _socket.socket, peer: str) -> None:
@@ -45,7 +45,6 @@ class Connection:
         self.body: Body | None = None
         self.worker: Any = None
         self.waiting: Any = None
-        self.started_at = 0.0
         self.overdue_at = 0.0
         self._head_seen = 0
         self._dropped_bytes = 0
@@ -125,7 +124,7 @@ class Connection:
             get_hub().switch()
         finally:
             self.waiting = self.body = None
-            self.server.bodies.pop(self, None)
+            body.waited_seconds += self.server.now() - self.server.bodies.pop(self)
         if self.late:
             return "late"
         return "ready" if self.pending else "ended"

@@ -29,14 +29,16 @@ def run_exchange(server: "Server", connection: Connection, head: "RequestHead") 
     green.deadline_at.set(request.deadline_at)
     response = _answer_of(server, request)
     connection.overdue_at = 0.0
-    keep_alive = head.keep_alive and not server.draining and not connection.eof
+    keep_alive = head.keep_alive and not server.draining
     if body is not None and (not body.is_finished() or body.broken):
+        keep_alive = False
+    if connection.eof and not connection.pending:
         keep_alive = False
     try:
         if isinstance(response.body, bytes):
-            return _send_whole(connection, request, response, response.body, head.minor, keep_alive)
+            return _send_whole(connection, request, response, response.body, keep_alive)
         green.deadline_at.set(None)  # a stream may last; each write has its own limit
-        return _send_stream(connection, request, response, head.minor, keep_alive)
+        return _send_stream(connection, request, response, keep_alive)
     except Gone as gone:
         log.info("the client of %s %s has gone: %s", request.method, request.path, gone)
         connection.close()
@@ -55,7 +57,8 @@ def _request_from(server: "Server", connection: Connection, head: "RequestHead",
         client, scheme = server.proxies.origin(client, scheme, head.fields)
     return Request(
         head.method, head.path, head.query, Headers(head.fields), body,
-        scheme=scheme, client=client, version="HTTP/1.1" if head.minor else "HTTP/1.0", deadline_at=connection.overdue_at - server.grace_seconds,
+        scheme=scheme, client=client, version="HTTP/1.1" if head.minor else "HTTP/1.0",
+        deadline_at=connection.overdue_at - server.grace_seconds,
     )  # fmt: skip
 
 
@@ -75,38 +78,39 @@ def problem_response(problem: Problem, request_id: str) -> Response:
     return Response(document, problem.status, list(problem.headers.items()), content_type="application/problem+json")
 
 
-def _head_of(request: Request, response: Response, size: int, minor: int, keep_alive: bool) -> tuple[bytes, int, bool]:
+def _head_of(request: Request, response: Response, size: int, keep_alive: bool) -> tuple[bytes, int, bool]:
+    minor = 1 if request.version == "HTTP/1.1" else 0
     return reply_head(response.status, response.headers, size, minor=minor, to_head=request.method == "HEAD", keep_alive=keep_alive)
 
 
-def _send_whole(connection: Connection, request: Request, response: Response, body: bytes, minor: int, keep_alive: bool) -> bool:
+def _send_whole(connection: Connection, request: Request, response: Response, body: bytes, keep_alive: bool) -> bool:
     try:
-        head, framing, keep_alive = _head_of(request, response, len(body), minor, keep_alive)
+        head, framing, keep_alive = _head_of(request, response, len(body), keep_alive)
     except ValueError as error:
-        return _send_fault(connection, request, error, minor, keep_alive)
+        return _send_fault(connection, request, error, keep_alive)
     connection.send(head + body[:framing] if framing < len(body) else head + body)
     return keep_alive
 
 
-def _send_fault(connection: Connection, request: Request, error: Exception, minor: int, keep_alive: bool) -> bool:
+def _send_fault(connection: Connection, request: Request, error: Exception, keep_alive: bool) -> bool:
     log.error("%s %s: the response cannot be sent: %s", request.method, request.path, error, exc_info=error)
     fault = problem_response(Problem(), request.id)
     body = fault.body if isinstance(fault.body, bytes) else b""
-    head, framing, keep_alive = _head_of(request, fault, len(body), minor, keep_alive)
+    head, framing, keep_alive = _head_of(request, fault, len(body), keep_alive)
     connection.send(head + body[:framing])
     return keep_alive
 
 
-def _send_stream(connection: Connection, request: Request, response: Response, minor: int, keep_alive: bool) -> bool:
+def _send_stream(connection: Connection, request: Request, response: Response, keep_alive: bool) -> bool:
     """Send piece by piece; the first piece goes with the head, and an empty first piece sends the head alone."""
     pieces = response.chunks()
     try:
-        head, framing, keep_alive = _head_of(request, response, -1, minor, keep_alive)
+        head, framing, keep_alive = _head_of(request, response, -1, keep_alive)
         first = _bytes(next(pieces, b"")) if framing else b""
     except Problem as problem:
-        return _send_problem(connection, request, problem, minor, keep_alive)
-    except Exception as error:
-        return _send_fault(connection, request, error, minor, keep_alive)
+        return _send_problem(connection, request, problem, keep_alive)
+    except Exception as error:  # noqa: BLE001 - the application's iterable may raise anything; it is logged and answered with 500
+        return _send_fault(connection, request, error, keep_alive)
     if framing == 0:
         connection.send(head)
         return keep_alive
@@ -116,9 +120,9 @@ def _send_stream(connection: Connection, request: Request, response: Response, m
     return _send_counted(connection, head, first, pieces, framing) and keep_alive
 
 
-def _send_problem(connection: Connection, request: Request, problem: Problem, minor: int, keep_alive: bool) -> bool:
+def _send_problem(connection: Connection, request: Request, problem: Problem, keep_alive: bool) -> bool:
     answer = problem_response(problem, request.id)
-    return _send_whole(connection, request, answer, answer.body if isinstance(answer.body, bytes) else b"", minor, keep_alive)
+    return _send_whole(connection, request, answer, answer.body if isinstance(answer.body, bytes) else b"", keep_alive)
 
 
 def _bytes(piece: object) -> bytes:

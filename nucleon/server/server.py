@@ -27,6 +27,7 @@ from nucleon.server.settings import Settings
 log = logging.getLogger("nucleon.server")
 ACCEPT_PAUSE_SECONDS = 0.1  # out of descriptors: spinning on accept() would starve the closers
 ACCEPT_BATCH = 32
+PIPELINE_TURN = 16  # after so many pipelined requests the others have their turn
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _TIMEOUT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 
@@ -82,7 +83,8 @@ class Server:
         if callable(start):
             start()
         limits = self.settings
-        interval = min(0.5, min(limits.head_seconds, limits.idle_seconds, limits.body_seconds, limits.write_seconds, limits.linger_seconds) / 2)
+        shortest = min(limits.head_seconds, limits.idle_seconds, limits.body_seconds, limits.write_seconds, limits.linger_seconds)
+        interval = min(0.5, shortest / 2)
         self._timer = self.loop.timer(interval, interval)
         self._timer.start(self._sweep)
         self._resume_accepting()
@@ -133,13 +135,13 @@ class Server:
             stop = getattr(self.application, "stop", None)
             if callable(stop):
                 stop()
+        workers, self._parked = [*self._parked, *(connection.worker for connection in self.busy)], []
+        for worker in workers:
+            self.loop.run_callback(worker.throw, GreenletExit)
+        if workers:
+            gevent.sleep(0)
         for connection in list(self.connections):
             connection.close()
-        parked, self._parked = self._parked, []
-        for worker in parked:
-            self.loop.run_callback(worker.throw, GreenletExit)
-        if parked:
-            gevent.sleep(0)
         self._stopped.set()
 
     def _resume_accepting(self) -> None:
@@ -206,7 +208,6 @@ class Server:
         connection.state = BUSY
         self.requests += 1
         now = monotonic()
-        connection.started_at = now
         seconds = self.settings.deadline_seconds
         given = connection.head.fields.get("request-timeout") if connection.head else None
         if given is not None and _TIMEOUT.fullmatch(given):
@@ -235,6 +236,7 @@ class Server:
             self._drained.set()
 
     def _serve(self, connection: Connection, me: Any) -> None:
+        count = 0
         while connection.head is not None:
             keep_alive = run_exchange(self, connection, connection.head)
             end_exchange(connection, keep_alive)
@@ -244,11 +246,16 @@ class Server:
             if self.draining:
                 connection.close()
                 return
-            if not connection.pending:
+            if not connection.pending and not connection.eof:
                 self.idle[connection] = monotonic()
                 return
             if not connection.next_head():
+                if connection.eof:
+                    connection.linger()
                 return
+            count += 1
+            if count % PIPELINE_TURN == 0:
+                gevent.sleep(0)
             self.heads.pop(connection, None)
             me.gr_context = Context()
             connection.worker = me
@@ -297,9 +304,10 @@ class Server:
             connection.close()
         for connection in _older(self.writes, now - settings.write_seconds):
             self._wake(connection)
-        for connection in list(self.bodies):
+        for connection, began in list(self.bodies.items()):
             body = connection.body
-            if body is not None and now > connection.started_at + settings.body_seconds + body.received_bytes / settings.body_bytes_per_second:
+            allowed = settings.body_seconds + (body.received_bytes if body else 0) / settings.body_bytes_per_second
+            if body is not None and body.waited_seconds + now - began > allowed:
                 self._wake(connection)
         for connection in list(self.busy):
             if 0 < connection.overdue_at < now and connection.state == BUSY:

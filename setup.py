@@ -1,0 +1,64 @@
+"""Compiles the hot modules when Cython and a C compiler are there, and goes on without when not.
+
+`NUCLEON_BUILD=pure` skips compiling. Both ways give the same answers; `nucleon --version` tells which is in use.
+"""
+
+import os
+import sys
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+HOT = ("nucleon.http.head", "nucleon.http.chunks", "nucleon.http.reply")
+
+
+class OptionalBuild(build_ext):
+    """Builds what can be built: a missing compiler is no reason not to install."""
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except Exception as error:  # noqa: BLE001 - compilers fail in ways of their own; the modules run interpreted then
+            say(f"the hot modules run interpreted: {error}")
+
+    def build_extension(self, ext: Extension) -> None:
+        try:
+            super().build_extension(ext)
+        except Exception as error:  # noqa: BLE001 - as above
+            say(f"{ext.name} runs interpreted: {error}")
+
+    def copy_extensions_to_source(self) -> None:
+        self.extensions = [ext for ext in self.extensions if os.path.exists(os.path.join(self.build_lib, self.get_ext_filename(ext.name)))]
+        super().copy_extensions_to_source()
+
+
+def say(what: str) -> None:
+    """Tell the person who installs, in one line."""
+    sys.stderr.write(f"nucleon: {what}\n")
+
+
+def extensions() -> list[Extension]:
+    """Return what to compile: nothing when that is not wanted or Cython is not there."""
+    if os.environ.get("NUCLEON_BUILD") == "pure":
+        say("NUCLEON_BUILD=pure: the hot modules run interpreted")
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ImportError:
+        say("Cython is not installed: the hot modules run interpreted")
+        return []
+    try:
+        found: list[Extension] = cythonize(
+            [Extension(name, [name.replace(".", "/") + ".py"]) for name in HOT],
+            build_dir="build/cython",
+            language_level=3,
+            quiet=True,
+            compiler_directives={"annotation_typing": False},
+        )
+    except Exception as error:  # noqa: BLE001 - another Cython than ours was tried with; the modules run interpreted then
+        say(f"Cython cannot compile the hot modules, they run interpreted: {error}")
+        return []
+    return found
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": OptionalBuild})
