@@ -81,19 +81,35 @@ def socket_home(home: Path) -> Path:
     return Path(tempfile.gettempdir()).resolve() / f"nucleon-{os.geteuid()}-{key_of(home)}-run"
 
 
+def make_reachable(home: Path) -> None:
+    """Create the home of data that live apart from their project, whatever the umask; others may pass through it.
+
+    Raises SetupError when somebody else made it first: names below the temporary folder can be guessed.
+    """
+    if home.is_relative_to(SHARED):
+        SHARED.mkdir(parents=True, exist_ok=True)
+        SHARED.chmod(0o755)
+    home.mkdir(parents=True, exist_ok=True)
+    _refuse_strangers(home, {os.geteuid()})
+    home.chmod(0o711)
+
+
 def make_private(folder: Path, account: Account | None) -> None:
     """Create a folder that only its user may enter.
 
     Raises SetupError when somebody else made it first: names below the temporary folder can be guessed.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    facts = folder.lstat()
-    ours = {os.geteuid(), account.uid if account else os.geteuid()}
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid not in ours:
-        raise SetupError(f"{folder} belongs to uid {facts.st_uid}, not to us: remove it")
+    _refuse_strangers(folder, {os.geteuid(), account.uid if account else os.geteuid()})
     if account is not None:
         os.chown(folder, account.uid, account.gid)
     folder.chmod(0o700)
+
+
+def _refuse_strangers(folder: Path, owners: set[int]) -> None:
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid not in owners:
+        raise SetupError(f"{folder} belongs to uid {facts.st_uid}, not to us: remove it")
 
 
 def postgres_programs(account: Account | None) -> Path:
@@ -122,7 +138,8 @@ def valkey_program() -> Path:
 def _readable_copy(root: Path) -> Path:
     copy = SHARED / f"postgres-{key_of(root)}-{int(root.stat().st_mtime)}"
     if not copy.exists():
-        SHARED.mkdir(parents=True, exist_ok=True, mode=0o755)
+        SHARED.mkdir(parents=True, exist_ok=True)
+        SHARED.chmod(0o755)
         unfinished = Path(tempfile.mkdtemp(dir=SHARED))
         for name in (root.name, f"{root.name}.libs"):  # the programs find their libraries beside them
             if (root.parent / name).exists():

@@ -68,6 +68,8 @@ class EmbeddedServer(ABC):
         """
         if self.is_running():
             return
+        if self.home != self.folder:
+            accounts.make_reachable(self.home)
         for place in (self.data, self.sockets):
             accounts.make_private(place, self.account)
         with self._lock() as lock, self.log.open("ab") as log:

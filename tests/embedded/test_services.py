@@ -1,7 +1,9 @@
 """One pair of services for each project: shared, kept, stopped with the last user."""
 
+import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,7 @@ from nucleon.errors import SetupError
 
 LIBRARY = Path(embedded.__file__).parents[2]
 USER = """
-import sys, psycopg2
+import os, sys, psycopg2
 from pathlib import Path
 from nucleon import embedded
 services = embedded.acquire(Path(sys.argv[1]), linger_seconds=0.1)
@@ -30,6 +32,8 @@ cursor.execute("insert into visits values (1)")
 cursor.execute("select count(*) from visits")
 print(services.started, services.supervisor_pid, cursor.fetchone()[0], flush=True)
 connection.close()
+if "fork" in sys.argv and os.fork():
+    os._exit(0)
 sys.stdin.read()
 """
 
@@ -46,9 +50,9 @@ def project() -> Iterator[Path]:
 class Visitor:
     """A process that uses the services until `leave`."""
 
-    def __init__(self, project: Path) -> None:
+    def __init__(self, project: Path, *how: str) -> None:
         environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
-        command = [sys.executable, "-c", USER, str(project)]
+        command = [sys.executable, "-c", USER, str(project), *how]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         assert self.process.stdout is not None
         started, supervisor, visits = self.process.stdout.readline().split()
@@ -89,6 +93,26 @@ def test_two_users_share_one_pair_which_stops_with_the_last_and_keeps_its_data(p
     wait_until(lambda: not Path(f"/proc/{fourth.supervisor}").exists())
 
 
+def test_a_fork_holds_the_services_when_its_parent_has_gone(project: Path) -> None:
+    visitor = Visitor(project, "fork")
+    assert visitor.process.wait(10) == 0
+    with (project / ".nucleon" / "users.lock").open("a") as users, pytest.raises(BlockingIOError):
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    visitor.leave()
+    wait_until(lambda: not Path(f"/proc/{visitor.supervisor}").exists())
+
+
+def test_a_supervisor_that_was_killed_is_replaced_and_the_data_are_safe(project: Path) -> None:
+    first = Visitor(project)
+    os.kill(first.supervisor, signal.SIGKILL)
+    second = Visitor(project)
+    assert second.started
+    assert second.visits == 2
+    for visitor in (first, second):
+        visitor.leave()
+    wait_until(lambda: not Path(f"/proc/{second.supervisor}").exists())
+
+
 def test_a_server_that_died_is_started_again_at_the_same_address(project: Path) -> None:
     services = embedded.acquire(project, linger_seconds=0.1)
     try:
@@ -99,7 +123,7 @@ def test_a_server_that_died_is_started_again_at_the_same_address(project: Path) 
         connection.close()
         pid_file = data / "postmaster.pid"
         old = int(pid_file.read_text().split("\n")[0])
-        os.kill(old, 3)  # SIGQUIT: immediate
+        os.kill(old, signal.SIGQUIT)
 
         def is_back() -> bool:
             try:
