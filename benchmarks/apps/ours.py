@@ -14,11 +14,6 @@ from typing import Any  # noqa: E402
 def application() -> Any:
     from nucleon import App, Request
     from nucleon.message import Model
-    from nucleon.postgres import Postgres
-    from nucleon.postgres import Settings as PostgresSettings
-    from nucleon.redis import Redis
-    from nucleon.redis import Settings as RedisSettings
-    from nucleon.secret import Secret
 
     class Message(Model):
         message: str
@@ -31,12 +26,12 @@ def application() -> Any:
     class Size(Model):
         size: int
 
-    class Row(Model):
-        id: int
-        name: str
-
     app = App("benchmark")
-    db, cache = app.use(Postgres()), app.use(Redis())
+    settings: dict[str, Any] = {}
+    if os.environ.get("BENCH_POSTGRES"):
+        add_rows(app, settings)
+    if os.environ.get("BENCH_REDIS"):
+        add_cache(app, settings)
 
     @app.get("/json")
     def greet() -> Message:
@@ -50,6 +45,22 @@ def application() -> Any:
     def upload(request: Request) -> Size:
         return Size(len(request.body()))
 
+    app.configure(settings)
+    return app
+
+
+def add_rows(app: Any, settings: dict[str, Any]) -> None:
+    from nucleon.message import Model
+    from nucleon.postgres import Postgres, Settings
+    from nucleon.secret import Secret
+
+    class Row(Model):
+        id: int
+        name: str
+
+    db = app.use(Postgres())
+    settings["postgres"] = Settings(dsn=Secret(os.environ["BENCH_POSTGRES"]))
+
     @app.get("/row")
     def row() -> Row:
         return db.one(Row, "select 1 as id, 'one' as name")
@@ -58,17 +69,17 @@ def application() -> Any:
     def rows() -> list[Row]:
         return [db.one(Row, "select %s::int as id, 'one' as name", number) for number in range(20)]
 
-    @app.get("/cached")
-    def cached() -> Message:
-        return Message((cache.get("benchmark") or b"nothing").decode())
 
-    settings: dict[str, Any] = {}
-    if os.environ.get("BENCH_POSTGRES"):
-        settings["postgres"] = PostgresSettings(dsn=Secret(os.environ["BENCH_POSTGRES"]))
-    if os.environ.get("BENCH_REDIS"):
-        settings["redis"] = RedisSettings(url=Secret(os.environ["BENCH_REDIS"]))
-    app.configure(settings)
-    return app
+def add_cache(app: Any, settings: dict[str, Any]) -> None:
+    from nucleon.redis import Redis, Settings
+    from nucleon.secret import Secret
+
+    cache = app.use(Redis())
+    settings["redis"] = Settings(url=Secret(os.environ["BENCH_REDIS"]))
+
+    @app.get("/cached")
+    def cached() -> dict[str, str]:
+        return {"message": (cache.get("benchmark") or b"nothing").decode()}
 
 
 if __name__ == "__main__":
