@@ -1,0 +1,94 @@
+"""A compiled route at work: arguments, handler, answer, and everything given back before the first byte."""
+
+import logging
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+from nucleon.binding import Answer, Call, Plan
+from nucleon.green import deadline_at
+from nucleon.message import Request, Response
+
+log = logging.getLogger("nucleon.app")
+
+
+def endpoint_from(
+    plan: Plan, answer: Answer, acceptable: Callable[[Call], None] | None, limit_bytes: int | None, deadline_seconds: float | None
+) -> Callable[[Request], Response]:
+    """Return the function from a request to the response of one route."""
+    run = plan.run
+
+    def respond(request: Request) -> Response:
+        call = Call(request, limit_bytes)
+        try:
+            if acceptable is not None:
+                acceptable(call)
+            response = answer(run(call), call)
+        except BaseException as error:
+            if call.cleanups:
+                call.finish(error)
+            raise
+        if type(response.body) is bytes:
+            if call.cleanups:
+                call.finish(None)
+        else:
+            response.body = Stream(iter(response.body), call, None if deadline_seconds is None else deadline_at.get())
+        return response
+
+    if deadline_seconds is None:
+        return respond
+    seconds: float = deadline_seconds
+
+    def respond_in_time(request: Request) -> Response:
+        before = deadline_at.get()
+        at = monotonic() + seconds
+        token = deadline_at.set(at if before is None else min(at, before))
+        try:
+            return respond(request)
+        finally:
+            deadline_at.reset(token)
+
+    return respond_in_time
+
+
+class Stream:
+    """A streamed body that gives back what its handler borrowed when it is closed.
+
+    A stream may last: while it is read only a deadline that its own route gave is in force.
+    """
+
+    __slots__ = ("_at", "_before", "_call", "_chunks", "_is_begun")
+
+    def __init__(self, chunks: Iterator[bytes], call: Call, at: float | None) -> None:
+        self._chunks = chunks
+        self._call = call
+        self._at = at
+        self._before: float | None = None
+        self._is_begun = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._is_begun:
+            self._is_begun = True
+            self._before = deadline_at.get()
+            deadline_at.set(self._at)
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._call.error = error
+            log.exception("%s %s broke off [request %s]", self._call.request.method, self._call.request.path, self._call.request.id)
+            raise
+
+    def close(self) -> None:
+        """Close the handler's generator, then run the clean-ups of its providers."""
+        try:
+            close = getattr(self._chunks, "close", None)
+            if close is not None:
+                close()
+        finally:
+            if self._is_begun:
+                deadline_at.set(self._before)
+            self._call.finish(self._call.error)

@@ -1,0 +1,230 @@
+"""`App`: register, compose, answer."""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from time import perf_counter
+from typing import Any, TypeVar
+
+from nucleon import hooks
+from nucleon.app.compiling import Compiled, compiled_from
+from nucleon.app.extras import Extras, merged
+from nucleon.app.group import F, Group
+from nucleon.app.problems import problem_response, response_from, wrong_method
+from nucleon.app.route import Registered, Route
+from nucleon.app.scope import Scope
+from nucleon.app.settings import Settings
+from nucleon.binding import Handler, Known, caller_names, place_of
+from nucleon.errors import NotFound, SetupError
+from nucleon.message import Request, Response
+from nucleon.routing import Match, WrongMethod
+
+log = logging.getLogger("nucleon.app")
+R = TypeVar("R")
+
+
+class App(Group):
+    """A service: routes, resources, providers, hooks. Serve it with `nucleon serve` or as any WSGI callable.
+
+    name: for logs and the documentation. extras: for every route, such as `deadline=5`.
+    """
+
+    def __init__(self, name: str, **extras: Any) -> None:
+        registered: list[Registered] = []
+        super().__init__("", merged(Extras(), extras, f"the app {name}"), registered)
+        self.name = name
+        self.settings = Settings()
+        self.resources: dict[str, Any] = {}
+        self.commands: dict[str, Callable[..., Any]] = {}
+        self._providing: list[Handler] = []
+        self._around: list[Callable[[Request], Any]] = []
+        self._starting: list[Callable[..., None]] = []
+        self._stopping: list[Callable[..., None]] = []
+        self._mounts: list[tuple[str, Callable[..., Any]]] = []
+        self._compiled: Compiled | None = None
+
+    def use(self, resource: R, name: str | None = None) -> R:
+        """Use a resource under a name (its kind when none is given), which is also its section in the settings."""
+        name = name or getattr(resource, "kind", type(resource).__name__.lower())
+        if name in self.resources or name in ("app", "server", "process", "log"):
+            raise SetupError(f"the app {self.name} has a {name} already: give this one another name, app.use(..., name=...)")
+        self.resources[name] = resource
+        if name != getattr(resource, "kind", name):
+            resource.name = name  # type: ignore[attr-defined]
+        self._changed()
+        return resource
+
+    def provide(self, function: F) -> F:
+        """Let a function make the value for parameters of its return type; a generator function cleans up after its yield."""
+        self._providing.append(Handler(function, caller_names(2)))
+        self._changed()
+        return function
+
+    def around(self, function: F) -> F:
+        """Run a generator function around every request: `def timing(request): ...; response = yield; ...`."""
+        if not inspect.isgeneratorfunction(function):
+            raise SetupError(f"{place_of(function)}: a hook around requests is a generator function: def hook(request): response = yield")
+        self._around.append(function)
+        return function
+
+    def on_start(self, function: F) -> F:
+        """Call a function when a worker starts, after the resources; its parameters are injected."""
+        self._starting.append(function)
+        return function
+
+    def on_stop(self, function: F) -> F:
+        """Call a function when a worker stops, before the resources, the last registered first."""
+        self._stopping.append(function)
+        return function
+
+    def command(self, function: F) -> F:
+        """Mark a function as a command for `nucleon run`."""
+        self.commands[function.__name__] = function
+        return function
+
+    def mount(self, prefix: str, wsgi_app: Callable[..., Any]) -> None:
+        """Give every path under a prefix that no route has to a WSGI application."""
+        prefix = prefix.rstrip("/")
+        if (prefix and not prefix.startswith("/")) or any(prefix == other for other, _ in self._mounts):
+            raise SetupError(f"cannot mount at {prefix!r}: a prefix begins with a slash, and each is used once")
+        self._mounts.append((prefix, wsgi_app))
+        self._mounts.sort(key=lambda mount: -len(mount[0]))
+
+    def scope(self) -> Scope:
+        """Return a scope that calls functions with their resources and providers, outside any request."""
+        return Scope(self._now_compiled().known)
+
+    def check(self) -> None:
+        """Compile every route and provider. Raises `SetupError` with all faults, one a line."""
+        self._compiled = compiled_from(self._registered, self._providing, self.resources, self.settings)
+
+    def routes(self) -> list[Route]:
+        """Return the facts of every route, in the order of registration."""
+        return list(self._now_compiled().routes)
+
+    def settings_types(self) -> dict[str, type]:
+        """Return the settings class of every section that this app has."""
+        return {"app": Settings, **{name: one.Settings for name, one in self.resources.items() if hasattr(one, "Settings")}}
+
+    def configure(self, settings: Mapping[str, object]) -> None:
+        """Take settings, section by section; sections that are absent keep their defaults."""
+        own = settings.get("app")
+        if isinstance(own, Settings):
+            self.settings = own
+            self._changed()
+        for name, resource in self.resources.items():
+            if name in settings:
+                resource.configure(settings[name], name)
+
+    def start(self) -> None:
+        """Check, start the resources, run the start hooks: once in each worker, after the fork."""
+        self._now_compiled()
+        for resource in self.resources.values():
+            resource.start()
+        for function in self._starting:
+            with self.scope() as scope:
+                scope.call(function)
+
+    def stop(self) -> None:
+        """Run the stop hooks and stop the resources, the last first. What fails is logged and does not keep the rest."""
+        for function in reversed(self._stopping):
+            self._try(lambda function=function: self._called(function), place_of(function))  # type: ignore[misc]
+        for name, resource in reversed(self.resources.items()):
+            self._try(resource.stop, name)
+
+    def respond(self, request: Request) -> Response:
+        """Answer a request; whatever goes wrong becomes a problem response."""
+        hooks.request_id.set(request.id)
+        if not hooks.request_ended.listeners:
+            return self._surrounded(request, 0) if self._around else self._dispatch(request)
+        begun = perf_counter()
+        response = self._surrounded(request, 0)
+        seconds = perf_counter() - begun
+        for listener in hooks.request_ended.listeners:
+            listener(method=request.method, route=request.route or "", status=response.status, seconds=seconds)
+        return response
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer as a WSGI application (PEP 3333)."""
+        from nucleon import wsgi
+
+        request = wsgi.request_from(environ)
+        return wsgi.send(self.respond(request), start_response, request.method)
+
+    def __repr__(self) -> str:
+        return f"<App {self.name}: {len(self._registered)} routes, {', '.join(self.resources) or 'no resources'}>"
+
+    def _changed(self) -> None:
+        self._compiled = None
+
+    def _now_compiled(self) -> Compiled:
+        if self._compiled is None:
+            self.check()
+        assert self._compiled is not None
+        return self._compiled
+
+    def _called(self, function: Callable[..., None]) -> None:
+        with self.scope() as scope:
+            scope.call(function)
+
+    def _try(self, step: Callable[[], None], name: str) -> None:
+        try:
+            step()
+        except Exception:
+            log.exception("stopping %s failed", name)
+
+    def _dispatch(self, request: Request) -> Response:
+        try:
+            compiled = self._compiled or self._now_compiled()
+            found = compiled.router.find(request.method, request.path)
+            if type(found) is Match:
+                endpoint = found.route
+                request.params = found.params
+                request.route = endpoint.pattern
+                return endpoint.answer(request)
+            return self._elsewhere(request, found)
+        except Exception as error:
+            return response_from(error, request)
+
+    def _elsewhere(self, request: Request, found: object) -> Response:
+        """Answer what no route matches: OPTIONS, a wrong method, a mounted application, 404."""
+        if isinstance(found, WrongMethod):
+            if request.method == "OPTIONS":
+                return Response(b"", 204, [("Allow", ", ".join(found.allow))])
+            return problem_response(wrong_method(found.allow), request)
+        for prefix, wsgi_app in self._mounts:
+            if request.path == prefix or request.path.startswith(prefix + "/"):
+                from nucleon import wsgi
+
+                request.route = prefix + "/*"
+                environ = wsgi.environ_from(request)
+                environ["SCRIPT_NAME"], environ["PATH_INFO"] = prefix, environ["PATH_INFO"][len(prefix) :]
+                return wsgi.run(wsgi_app, environ)
+        raise NotFound(f"nothing is at {request.path}")
+
+    def _surrounded(self, request: Request, at: int) -> Response:
+        """Dispatch inside the hooks from the `at`th on; what a hook raises becomes a problem response too."""
+        if at == len(self._around):
+            return self._dispatch(request)
+        hook = self._around[at](request)
+        try:
+            next(hook)
+        except StopIteration:
+            return response_from(RuntimeError(f"{place_of(self._around[at])} did not yield"), request)
+        except Exception as error:
+            return response_from(error, request)
+        try:
+            response = self._surrounded(request, at + 1)
+        except BaseException:
+            hook.close()
+            raise
+        try:
+            hook.send(response)
+        except StopIteration as stop:
+            return stop.value if isinstance(stop.value, Response) else response
+        except Exception as error:
+            response.close()
+            return response_from(error, request)
+        hook.close()
+        response.close()
+        return response_from(RuntimeError(f"{place_of(self._around[at])} yielded twice"), request)

@@ -1,0 +1,41 @@
+"""What a route may say beside its path; groups hand it down, the nearest wins."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """body_bytes: the largest request body; more is a 413."""
+
+    body_bytes: int
+
+
+class Extras(TypedDict, total=False):
+    """deadline: seconds that a request may take. status: of a successful answer. tags: for the documentation.
+
+    limits: of the request. auth: a function like a provider's, called before the body is read; it raises (`Unauthorized`,
+    `Forbidden`) or returns; the handler may take what it returns, by type. `auth=None` lifts a group's.
+    """
+
+    deadline: float | None
+    status: int | None
+    tags: Sequence[str]
+    limits: Limits | None
+    auth: Callable[..., Any] | None
+
+
+KNOWN = frozenset(Extras.__annotations__)
+
+
+def merged(outer: Extras, inner: Mapping[str, Any], where: str) -> Extras:
+    """Return the extras of a route or group inside another. Raises TypeError for one that does not exist."""
+    unknown = sorted(set(inner) - KNOWN)
+    if unknown:
+        raise TypeError(f"{where}: there is no extra {', '.join(unknown)}; there are {', '.join(sorted(KNOWN))}")
+    result: Extras = {**outer, **inner}  # type: ignore[typeddict-item]
+    deadline = result.get("deadline")
+    if deadline is not None and deadline <= 0:
+        raise TypeError(f"{where}: deadline= is a number of seconds above 0, not {deadline}")
+    return result

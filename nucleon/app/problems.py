@@ -1,0 +1,45 @@
+"""Every error that leaves: `application/problem+json` (RFC 9457) with the request id; the log has the cause."""
+
+import logging
+from typing import Any
+
+import msgspec
+
+from nucleon.errors import MethodNotAllowed, Problem
+from nucleon.message import Request, Response
+
+log = logging.getLogger("nucleon.app")
+
+
+def problem_response(problem: Problem, request: Request) -> Response:
+    """Return the response that tells a problem."""
+    document = problem.document(instance=request.path, request_id=request.id)
+    headers = [("Content-Type", "application/problem+json"), ("X-Request-Id", request.id), *problem.headers.items()]
+    return Response(msgspec.json.encode(document, enc_hook=_shown), problem.status, headers)
+
+
+def response_from(error: Exception, request: Request) -> Response:
+    """Return the response for whatever was raised; server errors are logged, and only a `Problem` shows its text."""
+    if not isinstance(error, Problem):
+        log.error("%s %s failed [request %s]", request.method, request.path, request.id, exc_info=error)
+        return problem_response(Problem(), request)
+    if error.status >= 500:
+        cause = error.__cause__ or error.__context__
+        log.warning(
+            "%s %s answered %d [request %s]: %s (cause: %s)",
+            request.method, request.path, error.status, request.id, error, _cause_shown(cause),
+        )  # fmt: skip
+    return problem_response(error, request)
+
+
+def wrong_method(allow: tuple[str, ...]) -> MethodNotAllowed:
+    """Return the 405 problem with its Allow field."""
+    return MethodNotAllowed(f"this path takes {', '.join(allow)}", headers={"Allow": ", ".join(allow)})
+
+
+def _cause_shown(cause: BaseException | None) -> str:
+    return "none" if cause is None else f"{type(cause).__name__}: {str(cause).strip()}"
+
+
+def _shown(value: Any) -> str:
+    return str(value)

@@ -1,0 +1,30 @@
+"""ETag, If-Match and If-None-Match (RFC 9110 section 13), from a field named `version`."""
+
+from typing import Any
+
+from nucleon.binding.kinds import fields_of, is_record, members
+from nucleon.message import Request
+
+
+def names_version(kind: Any) -> bool:
+    """Does the type have a field named version?"""
+    return any(is_record(member) and any(field.name == "version" for field in fields_of(member)) for member in members(kind))
+
+
+def etags_from(text: str) -> set[str]:
+    """Return the entity tags of a list, without their weakness."""
+    return {part.strip().removeprefix("W/") for part in text.split(",")}
+
+
+def is_not_modified(request: Request, etag: str) -> bool:
+    """Does the client hold this version already (If-None-Match on GET and HEAD)?"""
+    if request.method not in ("GET", "HEAD"):
+        return False
+    given = request.headers.get("if-none-match")
+    return given is not None and (given.strip() == "*" or etag in etags_from(given))
+
+
+def is_expected(request: Request, etag: str) -> bool:
+    """Is this the version that the client wants changed (If-Match; without one, any is)?"""
+    given = request.headers.get("if-match")
+    return given is None or given.strip() == "*" or etag in etags_from(given)

@@ -1,0 +1,111 @@
+"""Values cut to the declared schema before they are encoded: what is not declared never leaves."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, get_args, get_origin, is_typeddict
+
+import msgspec
+
+from nucleon.binding.kinds import MAPPINGS, fields_of, is_list, is_record, is_struct, members, plain
+
+Shape: TypeAlias = Callable[[Any], Any]
+
+
+def shape_from(kind: Any, made: dict[Any, list[Shape]] | None = None) -> Shape | None:
+    """Return a function that cuts a value to a type; None when there is nothing to cut (numbers, text, Any)."""
+    made = {} if made is None else made
+    parts = members(kind)
+    if len(parts) > 1:
+        return _shape_of_union(kind, parts, made)
+    kind = parts[0]
+    if is_record(kind):
+        return _shape_of_record(kind, made)
+    arguments = get_args(kind)
+    if is_list(kind) and arguments and arguments[-1] is not Ellipsis and get_origin(kind) is tuple:
+        return None if all(shape_from(part, made) is None for part in arguments) else lambda value: msgspec.convert(value, kind, from_attributes=True)
+    if is_list(kind) and arguments:
+        inner = shape_from(arguments[0], made)
+        return None if inner is None else lambda value: [inner(item) for item in value]
+    if get_origin(kind) in MAPPINGS and len(arguments) == 2:
+        item_shape = shape_from(arguments[1], made)
+        return None if item_shape is None else lambda value: {key: item_shape(item) for key, item in value.items()}
+    return None
+
+
+def _shape_of_union(kind: Any, parts: tuple[Any, ...], made: dict[Any, list[Shape]]) -> Shape | None:
+    shapes = [(get_origin(part) or part, shape_from(part, made)) for part in parts]
+    if all(shape is None for _, shape in shapes):
+        return None
+    exact = {owner: shape for owner, shape in shapes if isinstance(owner, type)}
+    records = [shape for _, shape in shapes if shape is not None]
+
+    def cut(value: Any) -> Any:
+        if value is None:
+            return None
+        if type(value) in exact:
+            shape = exact[type(value)]
+            return value if shape is None else shape(value)
+        if len(records) == 1 and not isinstance(value, str | int | float | bool | bytes):
+            return records[0](value)
+        return msgspec.convert(value, kind, from_attributes=True)
+
+    return cut
+
+
+def _shape_of_record(kind: Any, made: dict[Any, list[Shape]]) -> Shape:
+    key = kind if isinstance(kind, type) else str(kind)
+    if key in made:  # a record that holds itself: look the finished shape up when it is needed
+        later = made[key]
+        return lambda value: later[0](value)
+    made[key] = []
+    shape = _dict_shape(kind, made) if is_typeddict(plain(kind)) else _object_shape(kind, made)
+    made[key].append(shape)
+    return shape
+
+
+def _dict_shape(kind: Any, made: dict[Any, list[Shape]]) -> Shape:
+    shapes = {field.name: shape_from(field.kind, made) for field in fields_of(kind)}
+
+    def cut(value: Any) -> Any:
+        return {name: shape(value[name]) if shape is not None else value[name] for name, shape in shapes.items() if name in value}
+
+    return cut
+
+
+def _object_shape(kind: Any, made: dict[Any, list[Shape]]) -> Shape:
+    owner = get_origin(kind) or kind
+    fields = fields_of(kind)
+    shaped = [(field.name, shape) for field in fields if (shape := shape_from(field.kind, made)) is not None]
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, dict):
+            value = {field.encode_name: value[name] for field in fields if (name := field.encode_name) in value or (name := field.name) in value}
+        return msgspec.convert(value, kind, from_attributes=True)
+
+    def cut_flat(value: Any) -> Any:
+        return value if type(value) is owner else convert(value)
+
+    def cut_deep(value: Any) -> Any:
+        if type(value) is not owner:
+            return convert(value)
+        changed = {}
+        for name, shape in shaped:
+            before = getattr(value, name)
+            after = shape(before) if before is not None and before is not msgspec.UNSET else before
+            if after is not before and not is_same_inside(before, after):
+                changed[name] = after
+        if not changed:
+            return value
+        if is_struct(owner):
+            return msgspec.structs.replace(value, **changed)
+        return {field.name: changed.get(field.name, getattr(value, field.name)) for field in fields}
+
+    return cut_deep if shaped else cut_flat
+
+
+def is_same_inside(before: Any, after: Any) -> bool:
+    """Are the parts of two containers the very same objects?"""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return all(after[key] is item for key, item in before.items())
+    if isinstance(before, list | tuple) and isinstance(after, list):
+        return len(before) == len(after) and all(one is other for one, other in zip(before, after, strict=True))
+    return False
