@@ -141,6 +141,8 @@ def parse_fields(data: bytes, start: int, end: int, limits: Limits) -> dict[str,
     octets = data
     token = TOKEN
     allowed = VALUE
+    longest = limits.field_bytes
+    most = limits.fields
     fields: dict[str, str] = {}
     count = 0
     at = start
@@ -167,7 +169,7 @@ def parse_fields(data: bytes, start: int, end: int, limits: Limits) -> dict[str,
             value_end -= 1
         at += 2
         count += 1
-        if at - begin - 2 > limits.field_bytes or count > limits.fields:
+        if at - begin - 2 > longest or count > most:
             raise MalformedInput("too many fields, or one is too long", 431)
         if name:
             value = data[value_at:value_end].decode("latin-1")
