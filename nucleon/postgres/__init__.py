@@ -1,0 +1,22 @@
+"""PostgreSQL: psycopg2 made green, behind a pool that loses nothing. See docs/postgres.md."""
+
+from nucleon.pool import PoolExhausted, SelfDeadlock
+from nucleon.postgres.client import Postgres
+from nucleon.postgres.errors import (
+    AlreadyExists,
+    Away,
+    ConstraintFailed,
+    NoRow,
+    OutcomeUnknown,
+    SeveralRows,
+    StatementFailed,
+    StillReferenced,
+    TransactionConflict,
+    TransactionMisused,
+)
+from nucleon.postgres.settings import Settings
+
+__all__ = [
+    "AlreadyExists", "Away", "ConstraintFailed", "NoRow", "OutcomeUnknown", "PoolExhausted", "Postgres", "SelfDeadlock", "Settings",
+    "SeveralRows", "StatementFailed", "StillReferenced", "TransactionConflict", "TransactionMisused",
+]  # fmt: skip

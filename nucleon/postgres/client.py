@@ -1,0 +1,295 @@
+"""`Postgres`: the resource that an application uses."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count, islice
+from typing import Any, ClassVar, TypeVar, overload
+
+import msgspec
+import psycopg2
+import psycopg2.extensions
+import psycopg2.extras
+from greenlet import getcurrent
+
+from nucleon.errors import Problem
+from nucleon.pool import Limits, Pool, Slot
+from nucleon.postgres.connect import check, opener
+from nucleon.postgres.connection import Connection, install, is_alive
+from nucleon.postgres.errors import NoRow, SeveralRows, TransactionMisused, problem_from
+from nucleon.postgres.rows import reader, register_parameters
+from nucleon.postgres.session import (
+    IDLE,
+    Parameters,
+    Result,
+    Statement,
+    cleaner,
+    give_back,
+    is_retryable,
+    parameters_from,
+    pause_before_retry,
+    rollback,
+    run,
+)
+from nucleon.postgres.settings import Settings
+from nucleon.postgres.transaction import Savepoint, Transaction, begin_from
+
+T = TypeVar("T")
+
+RETRIES_OF_ONE_STATEMENT = 3
+_cursor_numbers = count(1)
+
+
+class Postgres:
+    """A PostgreSQL database behind a bounded pool of green connections.
+
+    Nothing is opened before the first statement. Every method raises `Problem`s: 404 no row, 409 unique, foreign key or
+    serialization, 422 check and not-null, 503 database away or pool exhausted, 504 deadline.
+    """
+
+    kind: ClassVar[str] = "postgres"
+    Settings: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, **defaults: Any) -> None:
+        dsn = defaults.get("dsn")
+        if isinstance(dsn, str):
+            from nucleon.secret import Secret
+
+            defaults["dsn"] = Secret(dsn)
+        self._current: ContextVar[Transaction | None] = ContextVar("nucleon_postgres_transaction", default=None)
+        self.configure(Settings(**defaults), self.kind)
+
+    def configure(self, settings: Settings, name: str) -> None:
+        """Use these settings under this name; before the first statement."""
+        self.settings = settings
+        self.name = name
+        limits = Limits(**{key: getattr(settings, key) for key in Limits.__dataclass_fields__ if hasattr(settings, key)})
+        self.pool: Pool[Connection] = Pool(
+            name=name, create=opener(settings), close=Connection.shut, is_alive=is_alive, check=check,
+            reset=cleaner(settings.reset == "always"), limits=limits,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Be ready in this worker; opens the minimum in the background."""
+        install()
+        register_parameters()
+        self.pool.start()
+
+    def stop(self) -> None:
+        """Close what is idle now and what is lent out when it comes back."""
+        self.pool.stop()
+
+    def health(self) -> None:
+        """Make a round trip; raises `Unavailable` when the database is away."""
+        self.execute("select")
+
+    def __repr__(self) -> str:
+        return f"<Postgres {self.name}: {self.pool!r}>"
+
+    # Queries
+
+    def one(self, kind: type[T], statement: Statement, *args: Any, **named: Any) -> T:
+        """Return the only row as `kind`. Raises `NoRow` (404) or `SeveralRows`."""
+        found = self.maybe_one(kind, statement, *args, **named)
+        if found is None:
+            raise NoRow("no such row")
+        return found
+
+    def maybe_one(self, kind: type[T], statement: Statement, *args: Any, **named: Any) -> T | None:
+        """Return the only row as `kind`, None when there is none. Raises `SeveralRows`."""
+        result = self._run(statement, parameters_from(args, named))
+        if not result.rows:
+            return None
+        if len(result.rows) > 1:
+            raise SeveralRows(f"one row was expected, {len(result.rows)} came")
+        row: T = reader(kind, result.names)(result.rows)[0]
+        return row
+
+    def all(self, kind: type[T], statement: Statement, *args: Any, **named: Any) -> list[T]:
+        """Return every row as `kind`."""
+        result = self._run(statement, parameters_from(args, named))
+        return reader(kind, result.names)(result.rows)
+
+    @overload
+    def value(self, kind: type[T], statement: Statement, /, *args: Any, **named: Any) -> T: ...
+    @overload
+    def value(self, statement: Statement, /, *args: Any, **named: Any) -> Any: ...
+    def value(self, *args: Any, **named: Any) -> Any:
+        """Return the first column of the only row, as `kind` when one is given first. Raises `NoRow` or `SeveralRows`."""
+        values = self.values(*args, **named)
+        if not values:
+            raise NoRow("no such row")
+        if len(values) > 1:
+            raise SeveralRows(f"one row was expected, {len(values)} came")
+        return values[0]
+
+    @overload
+    def values(self, kind: type[T], statement: Statement, /, *args: Any, **named: Any) -> list[T]: ...
+    @overload
+    def values(self, statement: Statement, /, *args: Any, **named: Any) -> list[Any]: ...
+    def values(self, *args: Any, **named: Any) -> list[Any]:
+        """Return the first column of every row, as `kind` when one is given first."""
+        kind = None if isinstance(args[0], str) or hasattr(args[0], "as_string") else args[0]
+        if kind is not None:
+            args = args[1:]
+        result = self._run(args[0], parameters_from(args[1:], named))
+        column = [row[0] for row in result.rows]
+        if kind is None or (isinstance(kind, type) and all(type(value) is kind for value in column)):
+            return column
+        return reader(kind, result.names[:1])(result.rows)
+
+    def execute(self, statement: Statement, *args: Any, **named: Any) -> int:
+        """Run a statement and return how many rows it touched."""
+        return self._run(statement, parameters_from(args, named)).count
+
+    def many(self, statement: str, rows: Iterable[Any], page_size: int = 1000) -> int:
+        """Run one statement for many rows: its only `%s` becomes a list of rows (`insert into t (a, b) values %s`).
+
+        rows: tuples, lists, models or dicts (their values in order). Returns how many rows were touched. All pages or none.
+        """
+        before, mark, after = statement.partition("%s")
+        if not mark or "%s" in after:
+            raise TypeError("many() wants one %s, where the list of rows goes: insert into t (a, b) values %s")
+        touched = 0
+        iterator = iter(rows)
+        with self.transaction():
+            while page := [_row_from(row) for row in islice(iterator, page_size)]:
+                places = ",".join(["(" + ",".join(["%s"] * len(row)) + ")" for row in page])
+                touched += self._run(before + places + after, [value for row in page for value in row]).count
+        return touched
+
+    def stream(self, kind: type[T], statement: Statement, *args: Any, batch_rows: int = 500, **named: Any) -> Generator[T, None, None]:
+        """Yield rows from a server-side cursor, `batch_rows` at a time; closing the iterator closes the cursor.
+
+        It runs in the open transaction, or on a connection of its own until it ends or is closed.
+        """
+        if (transaction := self._transaction()) is not None:
+            transaction.forbid_replay()
+            yield from self._fetch(kind, transaction.run, statement, parameters_from(args, named), batch_rows)
+            return
+        slot = self.pool.take()
+        try:
+            run(slot, "BEGIN READ ONLY")
+            yield from self._fetch(
+                kind, lambda text, values=None: run(slot, text, values, resource=self.name), statement, parameters_from(args, named), batch_rows
+            )
+        finally:
+            self._end_stream(slot)
+
+    def _end_stream(self, slot: Slot[Connection]) -> None:
+        touched, slot.touched = slot.touched, False
+        try:
+            if not slot.thing.closed:
+                rollback(slot)
+        except Exception:
+            slot.thing.shut()
+        finally:
+            slot.touched = touched and slot.touched
+            give_back(self.pool, slot)
+
+    def _fetch(self, kind: type[T], run_one: Callable[..., Result], statement: Statement, parameters: Parameters, batch_rows: int) -> Iterator[T]:
+        name = f"nucleon_{next(_cursor_numbers)}"
+        text = statement if isinstance(statement, str) else self._text(statement)
+        run_one(f"DECLARE {name} NO SCROLL CURSOR FOR {text}", parameters)
+        complete = False
+        try:
+            while True:
+                result = run_one(f"FETCH {batch_rows} FROM {name}")
+                yield from reader(kind, result.names)(result.rows)
+                if len(result.rows) < batch_rows:
+                    complete = True
+                    break
+        finally:
+            transaction = self._current.get()
+            if transaction is not None and (complete or (transaction.failed is None and not transaction.done)):
+                run_one(f"CLOSE {name}")
+
+    def _text(self, statement: Any) -> str:
+        with self.connection() as connection:
+            text: str = statement.as_string(connection)
+        return text
+
+    # Transactions and connections
+
+    def transaction(self, *, isolation: str | None = None, read_only: bool = False, retries: int = 0) -> Transaction | Savepoint:
+        """Begin a transaction for the `with` block; inside another, a savepoint.
+
+        isolation: "read committed", "repeatable read" or "serializable". retries: how often a serialization failure or
+        deadlock may be answered by running the statements again (see `Transaction`).
+        """
+        outer = self._transaction()
+        if outer is None:
+            return Transaction(self.pool, self._current, self.name, begin_from(isolation, read_only), retries, read_only)
+        if isolation is not None or read_only or retries:
+            raise TransactionMisused("a nested transaction is a savepoint: isolation, read_only and retries belong to the outermost one")
+        return Savepoint(outer)
+
+    def after_commit(self, action: Callable[[], object]) -> None:
+        """Call `action` after the open transaction is committed, never when it rolls back; at once when none is open."""
+        transaction = self._transaction()
+        if transaction is None:
+            action()
+        else:
+            transaction.after_commit.append(action)
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg2.extensions.connection]:
+        """Lend the bare psycopg2 connection (autocommit): the transaction's, or one that is cleaned (DISCARD ALL) afterwards."""
+        transaction = self._transaction()
+        if transaction is not None:
+            transaction.require_usable()
+            transaction.begin_now()
+            transaction.forbid_replay()
+            transaction.slot.touched = True
+            yield transaction.slot.thing
+            return
+        slot = self.pool.take()
+        slot.touched = True
+        try:
+            yield slot.thing
+        except psycopg2.Error as error:
+            raise problem_from(error, expired=slot.thing.expired) from error
+        finally:
+            give_back(self.pool, slot)
+
+    def _transaction(self) -> Transaction | None:
+        transaction = self._current.get()
+        if transaction is None or transaction.done:
+            return None
+        if transaction.greenlet is not getcurrent():
+            transaction.require_usable()
+        return transaction
+
+    def _run(self, statement: Statement, parameters: Parameters) -> Result:
+        transaction = self._transaction()
+        if transaction is not None:
+            return transaction.run(statement, parameters)
+        attempt = 0
+        while True:
+            try:
+                return self._run_once(statement, parameters)
+            except Problem as problem:
+                if getattr(problem.__cause__, "pgcode", None) == "25006":
+                    self.pool.evict("read-only")
+                if attempt == RETRIES_OF_ONE_STATEMENT or not is_retryable(problem):
+                    raise
+            attempt += 1
+            pause_before_retry(attempt)
+
+    def _run_once(self, statement: Statement, parameters: Parameters) -> Result:
+        slot = self.pool.take()
+        try:
+            result = run(slot, statement, parameters, resource=self.name)
+            if slot.thing.get_transaction_status() != IDLE:
+                raise TransactionMisused("the statement began a transaction and left it open: use transaction()")
+            return result
+        finally:
+            give_back(self.pool, slot)
+
+
+def _row_from(row: Any) -> tuple[Any, ...]:
+    if isinstance(row, msgspec.Struct):
+        return msgspec.structs.astuple(row)
+    if isinstance(row, Mapping):
+        return tuple(row.values())
+    return tuple(row)

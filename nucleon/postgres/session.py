@@ -1,0 +1,144 @@
+"""One statement on one connection: run it, translate its errors, and leave the session clean."""
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from time import monotonic
+from typing import Any, NamedTuple
+
+import gevent
+import psycopg2
+import psycopg2.extensions
+from psycopg2.sql import Composable
+
+from nucleon.errors import DeadlineExceeded, Problem
+from nucleon.green import deadline_at
+from nucleon.hooks import query_ended
+from nucleon.pool import Pool, Slot
+from nucleon.postgres.connection import Connection
+from nucleon.postgres.errors import problem_from
+from nucleon.postgres.rows import Row, names_of
+
+Statement = str | Composable
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
+RESET_SECONDS = 1.0
+TOUCHES_SESSION = re.compile(
+    r"(?:^|;)\s*(?:set|reset|load|do|call)\b(?!\s+(?:local|transaction|constraints)\b)"
+    r"|\b(?:set_config|listen|prepare|temp|temporary|pg_(?:try_)?advisory_lock\w*|discard|declare)\b",
+    re.IGNORECASE,
+)
+
+
+class Result(NamedTuple):
+    """What a statement gave: column names, rows, and the row count."""
+
+    names: tuple[str, ...]
+    rows: list[Row]
+    count: int
+    status: str | None
+
+
+def parameters_from(args: tuple[Any, ...], named: dict[str, Any]) -> Parameters:
+    """Return what psycopg2 takes: positional or named values, or None, when `%` in the statement means itself."""
+    if args and named:
+        raise TypeError("a statement takes positional (%s) or named (%(name)s) parameters, not both")
+    return args or named or None
+
+
+@lru_cache(maxsize=2048)
+def touches_session(statement: str) -> bool:
+    """Tell whether a statement may leave something behind in the session (settings, temporary tables, locks, LISTEN)."""
+    return TOUCHES_SESSION.search(statement) is not None
+
+
+def run(slot: Slot[Connection], statement: Statement, parameters: Parameters = None, prefix: str = "", resource: str = "postgres") -> Result:
+    """Run one statement. Raises the problem that tells what went wrong; a deadline that is over sends nothing."""
+    connection = slot.thing
+    text = statement if isinstance(statement, str) else statement.as_string(connection)
+    if not slot.touched and touches_session(text):
+        slot.touched = True
+    at = deadline_at.get()
+    started = monotonic()
+    if at is not None and connection.grace_ends_at is None and started >= at:
+        raise DeadlineExceeded("the deadline has passed before the statement was sent")
+    connection.expired = False
+    error: BaseException | None = None
+    try:
+        cursor = connection.cursor()
+        try:
+            cursor.execute(prefix + text, parameters)
+            if cursor.description is None:
+                return Result((), [], cursor.rowcount, cursor.statusmessage)
+            return Result(names_of(cursor.description), cursor.fetchall(), cursor.rowcount, cursor.statusmessage)
+        finally:
+            cursor.close()
+    except psycopg2.Error as failure:
+        error = failure
+        if failure.pgcode == "57014":
+            connection.suspect = False  # the cancel has arrived: it cannot hit a later statement
+        raise problem_from(failure, expired=connection.expired) from failure
+    except BaseException as failure:
+        error = failure
+        raise
+    finally:
+        for listener in query_ended.listeners:
+            listener(resource=resource, statement=text, seconds=monotonic() - started, error=error)
+
+
+def rollback(slot: Slot[Connection]) -> None:
+    """End the transaction, deadline or not, within a second. Raises when it cannot: the connection has to be closed."""
+    connection = slot.thing
+    connection.grace_ends_at = monotonic() + RESET_SECONDS
+    try:
+        run(slot, "ROLLBACK")
+    finally:
+        connection.grace_ends_at = None
+
+
+def cleaner(always: bool) -> Any:
+    """Return the pool's `reset`: no transaction open, nothing of the last borrower left, or False (close it)."""
+
+    def clean(slot: Slot[Connection]) -> bool:
+        connection = slot.thing
+        if connection.closed or connection.suspect:
+            return False
+        if connection.get_transaction_status() != IDLE:
+            rollback(slot)
+        if slot.touched or always:
+            connection.grace_ends_at = monotonic() + RESET_SECONDS
+            try:
+                connection.autocommit = True
+                run(slot, "DISCARD ALL")
+            finally:
+                connection.grace_ends_at = None
+        return not connection.closed
+
+    return clean
+
+
+def give_back(pool: Pool[Connection], slot: Slot[Connection]) -> None:
+    """Return a slot to its pool; a connection that is closed or doubtful is dropped, without waiting."""
+    connection = slot.thing
+    if connection.closed:
+        pool.give_back(slot, "lost")
+    elif connection.suspect:
+        pool.give_back(slot, "cancelled late")
+    else:
+        pool.give_back(slot)
+
+
+def pause_before_retry(attempt: int) -> None:
+    """Wait a little, with jitter, so that the same transactions do not collide again."""
+    seconds = random.uniform(0.002, 0.01) * 2**attempt
+    at = deadline_at.get()
+    if at is not None and monotonic() + seconds >= at:
+        raise DeadlineExceeded("the deadline has passed between two tries of a transaction")
+    gevent.sleep(seconds)
+
+
+def is_retryable(problem: Problem) -> bool:
+    """Tell whether the same transaction may succeed when tried again (40001, 40P01)."""
+    return getattr(problem.__cause__, "pgcode", None) in ("40001", "40P01")

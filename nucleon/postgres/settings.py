@@ -1,0 +1,38 @@
+"""What can be set about PostgreSQL: section `[postgres]`."""
+
+from dataclasses import dataclass
+
+from nucleon.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The pool and its connections. Times are seconds; 0 switches a time-out off.
+
+    dsn: libpq's connection string or URI; what it leaves out comes from service file, `.pgpass` and libpq's defaults.
+    reset: "seen" cleans the session (DISCARD ALL) when a statement that changes it was seen; "always" after every use.
+    """
+
+    dsn: Secret[str] | None = None
+    minimum: int = 0
+    maximum: int = 10
+    wait_seconds: float = 5.0
+    waiting_maximum: int = 10_000
+    connect_seconds: float = 5.0
+    lifetime_seconds: float = 1800.0
+    idle_seconds: float = 600.0
+    validate_after_seconds: float = 0.5
+    validation_seconds: float = 2.0
+    leak_seconds: float = 0.0
+    statement_timeout_seconds: float = 0.0
+    lock_timeout_seconds: float = 0.0
+    idle_in_transaction_seconds: float = 60.0
+    cancel_grace_seconds: float = 0.5
+    application_name: str = "nucleon"
+    reset: str = "seen"
+
+    def __post_init__(self) -> None:
+        if self.reset not in ("seen", "always"):
+            raise ValueError(f"reset is 'seen' or 'always', not {self.reset!r}")
+        if self.maximum < 1 or not 0 <= self.minimum <= self.maximum:
+            raise ValueError(f"minimum {self.minimum} and maximum {self.maximum} do not fit: 0 <= minimum <= maximum, maximum at least 1")
