@@ -1,0 +1,31 @@
+"""`nucleon check`: would it start?"""
+
+import click
+
+from nucleon.cli import options
+
+
+@click.command()
+@options.target
+@options.settings
+def command(target: str | None, environment: str | None, folder: str | None) -> int:
+    """Import the application, load its settings and check its routes, without serving or starting anything.
+
+    \b
+    Example:
+      nucleon check shop:app --env production
+    """
+    from nucleon.cli.loading import ask_from, imported, is_ours, settings_of
+    from nucleon.config import EMBEDDED_ENVIRONMENTS, refuse_missing_servers
+
+    ask = ask_from(target, environment, folder)
+    application = imported(ask)
+    config = settings_of(application, ask)
+    if config.environment not in EMBEDDED_ENVIRONMENTS:
+        refuse_missing_servers(config)
+    if is_ours(application):
+        application.check()
+        click.echo(f"{ask.target} is fine in environment {config.environment}: {len(list(application.routes()))} routes")
+    else:
+        click.echo(f"{ask.target} is fine in environment {config.environment}: a WSGI application")
+    return 0

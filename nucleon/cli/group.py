@@ -1,0 +1,83 @@
+"""The command group: which commands there are, how errors end, and `--version`."""
+
+import importlib
+import platform
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+import nucleon
+from nucleon.errors import SetupError
+
+COMMANDS = ("new", "dev", "serve", "routes", "shell", "run", "config", "check")
+
+
+class Commands(click.Group):
+    """Imports the file of a command only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of a newcomer's first day."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return one command, or None when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"nucleon.cli.commands.{cmd_name}").command
+        return command
+
+
+def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    try:
+        gevent = version("gevent")
+    except PackageNotFoundError:
+        gevent = "missing"
+    click.echo(f"nucleon {nucleon.__version__}, Python {platform.python_version()}, gevent {gevent}, {_compiled()}")
+    context.exit()
+
+
+def _compiled() -> str:
+    """Tell which files of the hot rooms run compiled; looks at the files, imports nothing."""
+    house = Path(nucleon.__file__).parent
+    files = (file for room in ("http", "server") for file in (house / room).glob("*"))
+    built = sorted(f"{file.parent.name}.{file.name.partition('.')[0]}" for file in files if file.name.endswith(tuple(EXTENSION_SUFFIXES)))
+    return f"compiled: {', '.join(built)}" if built else "not compiled"
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Tell the versions in use.")
+def commands() -> None:
+    """JSON web services in plain synchronous Python on greenlets.
+
+    \b
+    Example:
+      nucleon new shop && cd shop && nucleon dev
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 it failed, 2 used wrongly."""
+    try:
+        outcome = commands.main(args=arguments, prog_name="nucleon", standalone_mode=False)
+    except click.UsageError as error:
+        where = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+        _fail(error.format_message() + where, 2)
+    except click.ClickException as error:
+        _fail(error.format_message(), 1)
+    except click.Abort:
+        _fail("interrupted", 1)
+    except SetupError as error:
+        _fail(str(error), 1)
+    sys.exit(outcome if isinstance(outcome, int) else 0)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    line = " ".join(message.split())
+    click.echo(f"nucleon: {line}", err=True)
+    sys.exit(status)

@@ -1,0 +1,125 @@
+"""The steps between a command line and a configured application; every command takes the same."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nucleon import green
+from nucleon.cli.target import Target, application_from, target_from
+from nucleon.config import (
+    EMBEDDED_ENVIRONMENTS,
+    Config,
+    house_types,
+    load,
+    missing_servers,
+    refuse_missing_servers,
+    start_logging,
+    with_servers,
+)
+from nucleon.errors import SetupError
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What the command line asked for, before anything is imported."""
+
+    target: Target
+    environment: str | None = None
+    folder: Path | None = None
+    flags: Mapping[str, str] | None = None
+
+    @property
+    def config_folder(self) -> Path:
+        """Where the settings are: --config, else config/ of the project, else config/ here."""
+        if self.folder is not None:
+            return self.folder
+        ours = self.target.project / "config"
+        return ours if ours.is_dir() else Path.cwd() / "config"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An application with its settings. `is_ours`: it is a nucleon App, not some other WSGI callable."""
+
+    application: Any
+    config: Config
+    is_ours: bool
+
+
+def ask_from(text: str | None, environment: str | None, folder: str | None, flags: Mapping[str, str] | None = None) -> Ask:
+    """Resolve the target and refuse a --config folder that is not there."""
+    if folder is not None and not Path(folder).is_dir():
+        raise SetupError(f"--config {folder}: there is no such folder")
+    return Ask(target_from(text), environment, None if folder is None else Path(folder).resolve(), flags)
+
+
+def imported(ask: Ask) -> Callable[..., Any]:
+    """Patch the standard library, then import the application."""
+    green.patch()
+    return application_from(ask.target)
+
+
+def is_ours(application: Any) -> bool:
+    """Tell whether the application is a nucleon App."""
+    return hasattr(application, "settings_types") and hasattr(application, "respond")
+
+
+def settings_of(application: Any, ask: Ask) -> Config:
+    """Load the settings of the house and of the application's resources; starts nothing."""
+    ours = is_ours(application)
+    types = {**house_types(), **(application.settings_types() if ours else {})}
+    return load(types, environment=ask.environment, folder=ask.config_folder, flags=ask.flags, is_open=not ours)
+
+
+def prepared(ask: Ask, *, announce: bool = True) -> Program:
+    """Import the application, load its settings, start what development lacks, configure and check it. Raises `SetupError`."""
+    application = imported(ask)
+    config = settings_of(application, ask)
+    start_logging(config.sections["log"])
+    ours = is_ours(application)
+    if ours:
+        config = with_embedded(config, ask.target.project, announce=announce)
+        refuse_missing_servers(config)
+        application.configure(config.sections)
+        application.check()
+    return Program(application, config, ours)
+
+
+def with_embedded(config: Config, project: Path, *, announce: bool) -> Config:
+    """In development and test, start embedded servers for the addresses that nobody set."""
+    missing = missing_servers(config)
+    if not missing or config.environment not in EMBEDDED_ENVIRONMENTS:
+        return config
+    from nucleon import embedded
+
+    services = embedded.acquire(project)
+    offered = {"postgres": services.postgres_dsn, "redis": services.redis_url}
+    addresses = {}
+    for section, field in missing:
+        room = type(config.sections[section]).__module__.split(".")[1]
+        if room in offered:
+            addresses[section, field] = offered[room]
+    if announce and addresses:
+        names = " and ".join(f"[{section}]" for section, _field in addresses)
+        print(f"{names}: embedded servers for this project, data in {project / '.nucleon'}", file=sys.stderr, flush=True)
+    logging.getLogger("nucleon").debug("embedded servers: %s", ", ".join(offered))
+    return with_servers(config, addresses, "embedded")
+
+
+@contextmanager
+def running(ask: Ask) -> Iterator[tuple[Any, Any]]:
+    """Start the application as a worker would, without a server, and give it with an open scope."""
+    program = prepared(ask)
+    application = program.application
+    if not program.is_ours:
+        raise SetupError(f"{ask.target} is a foreign WSGI application: only a nucleon App has a scope")
+    application.start()
+    try:
+        with application.scope() as scope:
+            yield application, scope
+    finally:
+        application.stop()

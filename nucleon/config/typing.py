@@ -1,0 +1,54 @@
+"""From what somebody wrote to what a `Settings` field holds."""
+
+import types
+import typing
+from typing import Any
+
+import msgspec
+
+from nucleon.config.sources import Given
+from nucleon.secret import Secret
+
+
+def is_secret(annotation: Any) -> bool:
+    """Tell whether the annotation is `Secret[...]`, alone or as one of several."""
+    return typing.get_origin(annotation) is Secret or annotation is Secret or any(is_secret(arm) for arm in _arms(annotation))
+
+
+def may_be_none(annotation: Any) -> bool:
+    """Tell whether `None` is a value of the annotation."""
+    return type(None) in _arms(annotation)
+
+
+def _arms(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return ()
+
+
+def convert(given: Given, annotation: Any) -> Any:
+    """Return the typed value. Raises `ValueError` with a message that is fit to be shown (it never holds a secret)."""
+    if given.value == "" and given.is_text and may_be_none(annotation):
+        return None
+    if is_secret(annotation):
+        return _secret(given, annotation)
+    value = given.value
+    if given.is_text and typing.get_origin(annotation) in (tuple, list, frozenset, set):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    elif given.is_text and annotation is bool:
+        value = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.lower(), value)
+    try:
+        return msgspec.convert(value, annotation, strict=not given.is_text)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+
+
+def _secret(given: Given, annotation: Any) -> Any:
+    inner: Any = str
+    for arm in (annotation, *_arms(annotation)):
+        if typing.get_origin(arm) is Secret:
+            (inner,) = typing.get_args(arm)
+    try:
+        return Secret(msgspec.convert(given.value, inner, strict=not given.is_text))
+    except msgspec.ValidationError:
+        raise ValueError(f"expected a secret of type {getattr(inner, '__name__', inner)}") from None
