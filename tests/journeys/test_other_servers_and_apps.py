@@ -92,7 +92,8 @@ def small_app() -> App:
     ],
 )
 def test_the_app_keeps_the_letter_of_pep_3333(method: str, path: str, body: bytes, status: str) -> None:
-    environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": "", "wsgi.input": io.BytesIO(body)}
+    environ: dict[str, Any] = {"REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": ""}
+    environ["wsgi.input"] = io.BytesIO(body)
     setup_testing_defaults(environ)
     if body:
         environ |= {"CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(body))}
