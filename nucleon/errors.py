@@ -61,7 +61,7 @@ class Problem(NucleonError):
         for name, value in (("detail", self.detail), ("instance", instance), ("request_id", request_id)):
             if value is not None:
                 document[name] = value
-        return {**self.extensions, **document}
+        return {**document, **self.extensions}
 
 
 def _dashed(name: str) -> str:
