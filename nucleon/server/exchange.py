@@ -75,7 +75,8 @@ def _answer_of(server: "Server", request: Request) -> Response:
 def problem_response(problem: Problem, request_id: str) -> Response:
     """Return the problem as `application/problem+json`."""
     document = msgspec.json.encode(problem.document(request_id=request_id))
-    return Response(document, problem.status, list(problem.headers.items()), content_type="application/problem+json")
+    headers = [("X-Request-Id", request_id), *problem.headers.items()]
+    return Response(document, problem.status, headers, content_type="application/problem+json")
 
 
 def _head_of(request: Request, response: Response, size: int, keep_alive: bool) -> tuple[bytes, int, bool]:
