@@ -27,7 +27,7 @@ def endpoint_from(
             if call.cleanups:
                 call.finish(error)
             raise
-        if type(response.body) is bytes:
+        if isinstance(response.body, bytes):
             if call.cleanups:
                 call.finish(None)
         else:

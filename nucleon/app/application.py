@@ -14,7 +14,7 @@ from nucleon.app.problems import problem_response, response_from, wrong_method
 from nucleon.app.route import Registered, Route
 from nucleon.app.scope import Scope
 from nucleon.app.settings import Settings
-from nucleon.binding import Handler, Known, caller_names, place_of
+from nucleon.binding import Handler, caller_names, place_of
 from nucleon.errors import NotFound, SetupError
 from nucleon.message import Request, Response
 from nucleon.routing import Match, WrongMethod
@@ -45,7 +45,7 @@ class App(Group):
 
     def use(self, resource: R, name: str | None = None) -> R:
         """Use a resource under a name (its kind when none is given), which is also its section in the settings."""
-        name = name or getattr(resource, "kind", type(resource).__name__.lower())
+        name = name or str(getattr(resource, "kind", type(resource).__name__.lower()))
         if name in self.resources or name in ("app", "server", "process", "log"):
             raise SetupError(f"the app {self.name} has a {name} already: give this one another name, app.use(..., name=...)")
         self.resources[name] = resource
@@ -183,7 +183,7 @@ class App(Group):
                 request.route = endpoint.pattern
                 return endpoint.answer(request)
             return self._elsewhere(request, found)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  every error leaves as a problem, and is logged
             return response_from(error, request)
 
     def _elsewhere(self, request: Request, found: object) -> Response:
@@ -211,7 +211,7 @@ class App(Group):
             next(hook)
         except StopIteration:
             return response_from(RuntimeError(f"{place_of(self._around[at])} did not yield"), request)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  every error leaves as a problem, and is logged
             return response_from(error, request)
         try:
             response = self._surrounded(request, at + 1)
@@ -222,7 +222,7 @@ class App(Group):
             hook.send(response)
         except StopIteration as stop:
             return stop.value if isinstance(stop.value, Response) else response
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  every error leaves as a problem, and is logged
             response.close()
             return response_from(error, request)
         hook.close()

@@ -71,7 +71,7 @@ def _add(one: Registered, compiled: Compiled, registered: list[Registered], guar
     guard = None
     if auth is not None:
         guard = guards.setdefault(auth, _guard_from(auth))
-    plan = Study(one.handler, one.methods, one.pattern.parameters, compiled.known, guard).finished()
+    plan = Study(one.handler, one.methods, one.pattern.parameters, compiled.known, guard=guard).finished()
     hints = one.handler.hints()
     if "return" not in hints:
         raise SetupError(f"{place_of(function)} has no return annotation; it is the schema of the answer (None: no content)")

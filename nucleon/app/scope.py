@@ -54,7 +54,8 @@ class Scope:
             if value is not MISSING:
                 bound.arguments[parameter.name] = value
             elif parameter.default is parameter.empty:
-                raise TypeError(f"{place_of(function)}: parameter {parameter.name} was not given, and the app does not provide it outside a request")
+                where = f"{place_of(function)}: parameter {parameter.name}"
+                raise TypeError(f"{where} was not given, and the app does not provide it outside a request")
         bound.arguments = {name: bound.arguments[name] for name in signature.parameters if name in bound.arguments}
         return function(*bound.args, **bound.kwargs)
 

@@ -155,7 +155,8 @@ def _page(kind: Any, status: int) -> Answer:
         response = Response(data, status, [("Content-Type", JSON)])
         if value.next is not None:
             kept = [(name, text) for name, text in parse_qsl(call.request.query_string, keep_blank_values=True) if name != "cursor"]
-            response.headers.append(("Link", f'<{quote(call.request.path)}?{urlencode([*kept, ("cursor", value.next)])}>; rel="next"'))
+            link = f'<{quote(call.request.path)}?{urlencode([*kept, ("cursor", value.next)])}>; rel="next"'
+            response.headers.append(("Link", link))
         return response
 
     return answer
@@ -232,7 +233,8 @@ def _close(items: Iterator[Any]) -> None:
 def _events(encode: Callable[[Any], bytes], status: int) -> Answer:
     def answer(value: Any, call: Call) -> Response:
         _require(call, SSE)
-        return Response(_sse(iter(value), encode), status, [("Content-Type", SSE), ("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")])
+        fields = [("Content-Type", SSE), ("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")]  # the last: nginx must not hold events
+        return Response(_sse(iter(value), encode), status, fields)
 
     return answer
 

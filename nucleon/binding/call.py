@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
 from urllib.parse import parse_qsl
 
 from nucleon.errors import BadRequest

@@ -37,7 +37,8 @@ def is_struct(kind: Any) -> bool:
 def is_record(kind: Any) -> bool:
     """Is it a type with named fields: a Struct, a dataclass, a TypedDict?"""
     kind = plain(kind)
-    return is_struct(kind) or (isinstance(get_origin(kind) or kind, type) and dataclasses.is_dataclass(get_origin(kind) or kind)) or is_typeddict(kind)
+    owner = get_origin(kind) or kind
+    return is_struct(kind) or (isinstance(owner, type) and dataclasses.is_dataclass(owner)) or is_typeddict(owner)
 
 
 def is_list(kind: Any) -> bool:
@@ -125,7 +126,7 @@ def _inside(record: Any) -> Iterator[Any]:
 
 def unknown_parts(kind: Any) -> list[Any]:
     """Return the types inside a type that neither JSON nor text can be converted to."""
-    wrong = []
+    wrong: list[Any] = []
     for part in parts_of(kind):
         if isinstance(part, str):
             wrong.append(part)

@@ -78,7 +78,8 @@ class Known:
         if not named:
             return readers.MISSING
         if len(named) > 1 and name not in named:
-            raise SetupError(f"parameter {name}: there are {len(named)} resources of type {kind.__name__}: name it one of {', '.join(named)}")
+            count = f"there are {len(named)} resources of type {kind.__name__}"
+            raise SetupError(f"parameter {name}: {count}: name it one of {', '.join(named)}")
         return named[name] if name in named else next(iter(named.values()))
 
 
@@ -133,7 +134,9 @@ def _all_faults(reading: Iterable[tuple[int, readers.Reader]], call: Call) -> It
 class Study:
     """Studies the signature of one handler (and of the providers it needs) into a `Plan`."""
 
-    def __init__(self, handler: Handler, methods: Iterable[str], path_names: tuple[str, ...], known: Known, guard: Provider | None = None) -> None:
+    def __init__(
+        self, handler: Handler, methods: Iterable[str], path_names: tuple[str, ...], known: Known, *, guard: Provider | None = None
+    ) -> None:
         self.handler = handler
         self.is_bodiless = set(methods) <= BODILESS
         self.path_names = path_names
@@ -157,9 +160,8 @@ class Study:
         self._end_stage()
         self.plan.arguments, self.plan.keywords = tuple(positional), keywords
         read = {parameter.name for parameter in self.plan.parameters if parameter.place == "path"}
-        self.faults += [
-            f"{place_of(self.handler.function)}: the path has {{{name}}}, and no parameter takes it" for name in self.path_names if name not in read
-        ]
+        where = place_of(self.handler.function)
+        self.faults += [f"{where}: the path has {{{name}}}, and no parameter takes it" for name in self.path_names if name not in read]
         if self.faults:
             raise SetupError("\n".join(self.faults))
         return self.plan
@@ -311,4 +313,4 @@ def finish_generator(made: Generator[Any, Any, Any], error: BaseException | None
             return
         raise
     made.close()
-    raise RuntimeError(f"a provider yields once; {made.__qualname__} yielded again")
+    raise RuntimeError(f"a provider yields once; {made!r} yielded again")

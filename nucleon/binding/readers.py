@@ -187,7 +187,8 @@ def _require_json(content_type: str | None) -> None:
     media = media.strip()
     charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
     if not (media == "application/json" or (media.startswith("application/") and media.endswith("+json"))):
-        raise UnsupportedMediaType(f"the body must be application/json, not {media or 'of an unnamed type'}", headers={"Accept": "application/json"})
+        shown = media or "of an unnamed type"
+        raise UnsupportedMediaType(f"the body must be application/json, not {shown}", headers={"Accept": "application/json"})
     if charset not in ("", "utf-8", "utf8"):
         raise UnsupportedMediaType(f"JSON is UTF-8 (RFC 8259 section 8.1), not {charset}")
 

@@ -21,7 +21,9 @@ def shape_from(kind: Any, made: dict[Any, list[Shape]] | None = None) -> Shape |
         return _shape_of_record(kind, made)
     arguments = get_args(kind)
     if is_list(kind) and arguments and arguments[-1] is not Ellipsis and get_origin(kind) is tuple:
-        return None if all(shape_from(part, made) is None for part in arguments) else lambda value: msgspec.convert(value, kind, from_attributes=True)
+        if all(shape_from(part, made) is None for part in arguments):
+            return None
+        return lambda value: msgspec.convert(value, kind, from_attributes=True)
     if is_list(kind) and arguments:
         inner = shape_from(arguments[0], made)
         return None if inner is None else lambda value: [inner(item) for item in value]
@@ -78,7 +80,8 @@ def _object_shape(kind: Any, made: dict[Any, list[Shape]]) -> Shape:
 
     def convert(value: Any) -> Any:
         if isinstance(value, dict):
-            value = {field.encode_name: value[name] for field in fields if (name := field.encode_name) in value or (name := field.name) in value}
+            names = {field.encode_name: field.encode_name if field.encode_name in value else field.name for field in fields}
+            value = {outside: value[name] for outside, name in names.items() if name in value}
         return msgspec.convert(value, kind, from_attributes=True)
 
     def cut_flat(value: Any) -> Any:
@@ -93,12 +96,16 @@ def _object_shape(kind: Any, made: dict[Any, list[Shape]]) -> Shape:
             after = shape(before) if before is not None and before is not msgspec.UNSET else before
             if after is not before and not is_same_inside(before, after):
                 changed[name] = after
-        if not changed:
-            return value
-        if is_struct(owner):
-            return msgspec.structs.replace(value, **changed)
-        return {field.name: changed.get(field.name, getattr(value, field.name)) for field in fields}
+        return msgspec.structs.replace(value, **changed) if changed else value
 
+    def cut_dataclass(value: Any) -> Any:
+        # msgspec encodes what is in __dict__: more than the fields, and less where a default was never stored
+        value = value if type(value) is owner else convert(value)
+        given = {field.name: getattr(value, field.name) for field in fields}
+        return given | {name: shape(given[name]) for name, shape in shaped if given[name] is not None}
+
+    if not is_struct(owner):
+        return cut_dataclass
     return cut_deep if shaped else cut_flat
 
 

@@ -102,7 +102,8 @@ class Request:
 
     def _read_at_most(self, reader: BodyReader, limit_bytes: int) -> bytes:
         length = self.headers.get("content-length", "")
-        taken, size = [], 0
+        taken: list[bytes] = []
+        size = 0
         while not (length.isdecimal() and int(length) > limit_bytes) and size <= limit_bytes:
             piece = reader.read(min(65536, limit_bytes + 1 - size))
             if not piece:
