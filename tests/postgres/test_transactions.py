@@ -1,0 +1,128 @@
+"""All or nothing, savepoints, misuse that raises, retries that never run the block twice."""
+
+import gevent
+import pytest
+
+from nucleon.postgres import AlreadyExists, TransactionConflict, TransactionMisused
+
+
+def names(db):
+    return db.values("select name from items order by id")
+
+
+def insert(db, name):
+    db.execute("insert into items (name) values (%s)", name)
+
+
+def test_a_block_commits_or_rolls_back(db):
+    with db.transaction():
+        insert(db, "a")
+    with pytest.raises(ZeroDivisionError), db.transaction():
+        insert(db, "b")
+        raise ZeroDivisionError
+    assert names(db) == ["a"] and db.pool.in_use == 0
+
+
+def test_a_nested_block_undoes_only_what_it_did(db):
+    with db.transaction():
+        insert(db, "a")
+        with pytest.raises(AlreadyExists), db.transaction():
+            insert(db, "b")
+            insert(db, "a")
+        insert(db, "c")
+    assert names(db) == ["a", "c"]
+
+
+def test_an_error_swallowed_in_an_aborted_transaction_raises(db):
+    with pytest.raises(TransactionMisused), db.transaction():
+        insert(db, "a")
+        with pytest.raises(AlreadyExists):
+            insert(db, "a")
+    assert names(db) == []
+
+
+@pytest.mark.parametrize("statement", ["commit", "rollback"])
+def test_ending_a_transaction_by_hand_raises(db, statement):
+    with pytest.raises(TransactionMisused), db.transaction():
+        insert(db, "a")
+        db.execute(statement)
+    with pytest.raises(TransactionMisused):
+        db.execute("begin")
+    assert db.value("select 1") == 1
+
+
+def test_another_greenlet_cannot_use_the_transaction(db):
+    from nucleon import green
+
+    with db.transaction():
+        insert(db, "a")
+        child = green.spawn(insert, db, "b")
+        with pytest.raises(TransactionMisused):
+            child.get()
+
+
+def test_after_commit_runs_only_after_a_commit(db):
+    seen = []
+    with db.transaction():
+        db.after_commit(lambda: seen.append(names(db)))
+        insert(db, "a")
+        assert seen == []
+    with pytest.raises(ZeroDivisionError), db.transaction():
+        db.after_commit(lambda: seen.append("never"))
+        raise ZeroDivisionError
+    assert seen == [["a"]]
+
+
+def test_a_greenlet_killed_in_a_transaction_leaves_nothing(db):
+    inside = gevent.event.Event()
+
+    def work():
+        with db.transaction():
+            insert(db, "a")
+            inside.set()
+            gevent.sleep(60)
+
+    worker = gevent.spawn(work)
+    inside.wait(5)
+    worker.kill()
+    assert names(db) == [] and db.pool.in_use == 0
+    assert db.value("select count(*) from pg_stat_activity where state like 'idle in transaction%%' and %s", True) == 0
+
+
+def test_a_serialization_failure_is_replayed_when_the_reads_still_hold(db):
+    insert(db, "a"), insert(db, "b")
+    turns = []
+
+    def other():
+        db.execute("update items set price = 1 where name = 'a'")
+
+    with db.transaction(isolation="repeatable read", retries=3):
+        turns.append(db.value("select count(*) from items"))
+        gevent.spawn(other).join()
+        db.execute("update items set price = 2 where name = 'a'")
+    assert turns == [2] and db.value(float, "select price from items where name = 'a'") == 2.0
+
+
+def test_a_replay_that_reads_something_else_is_a_conflict(db):
+    insert(db, "a")
+    with pytest.raises(TransactionConflict), db.transaction(isolation="repeatable read", retries=3):
+        db.values("select price from items")
+        gevent.spawn(db.execute, "update items set price = 1").join()
+        db.execute("update items set price = 2")
+    assert db.value(float, "select price from items") == 1.0
+
+
+def test_session_state_does_not_reach_the_next_borrower(fresh_postgres_dsn):
+    from nucleon.postgres import Postgres
+
+    db = Postgres(dsn=fresh_postgres_dsn, maximum=1)
+    db.start()
+    for statement in ("set search_path to nowhere", "set role postgres" if False else "set work_mem to '1MB'", "create temp table t (a int)",
+                      "select pg_advisory_lock(7)", "listen somewhere", "prepare p as select 1", "select set_config('a.b', 'c', false)"):  # fmt: skip
+        db.execute(statement)
+    row = db.one(dict, "select current_setting('search_path') path, current_setting('work_mem') mem, to_regclass('pg_temp.t') t, "
+                 "(select count(*) from pg_locks where locktype = 'advisory') locks, (select count(*) from pg_prepared_statements) prepared, "
+                 "(select count(*) from pg_listening_channels()) listening, current_setting('a.b', true) custom")  # fmt: skip
+    assert row == {"path": '"$user", public', "mem": "4MB", "t": None, "locks": 0, "prepared": 0, "listening": 0, "custom": ""}
+    assert db.pool.created == 1
+    db.stop()
