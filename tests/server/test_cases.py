@@ -1,11 +1,14 @@
 """The table of raw requests, over a real socket: whole, byte by byte, at random cuts, and with a second request behind a refused one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
-from hosting import Hosted
+from echo_app import EchoApp
+from hosting import Hosted, hosted
 from http_cases import CASES, Case
 from raw_client import cuts, exchange, verdict
+
+from nucleon import App, Request
 
 SHORT = 400  # byte by byte costs a system call a byte
 NEXT = b"GET /smuggled?q=12 HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -44,3 +47,34 @@ def test_a_request_that_comes_in_random_pieces_has_the_same_outcome(echo: Hosted
 )
 def test_nothing_behind_a_refused_request_runs(echo: Hosted, case: Case) -> None:
     judge(echo, case, [case.sent + NEXT])
+
+
+class Calls(EchoApp):
+    """What the handlers of an `App` saw, with the echo application's counters."""
+
+
+@pytest.fixture(scope="module")
+def typed() -> Iterator[Hosted]:
+    calls = Calls()
+    app = App("echo")
+
+    @app.get("/t")
+    def read(request: Request) -> dict[str, str]:
+        calls.calls.append(request.path)
+        return {"body": request.body().decode("latin-1")}
+
+    @app.post("/t", status=200)
+    def change(request: Request) -> dict[str, str]:
+        calls.calls.append(request.path)
+        body = request.body().decode("latin-1")
+        calls.completed.append(request.path)
+        return {"body": body}
+
+    app.configure({})
+    with hosted(app) as served:
+        yield Hosted(served.server, calls, served.address)
+
+
+@pytest.mark.parametrize("case", named(case for case in CASES if case.expected.startswith("refuse") and " OR " not in case.expected))
+def test_a_typed_application_behind_the_server_is_guarded_alike(typed: Hosted, case: Case) -> None:
+    judge(typed, case, [case.sent])
