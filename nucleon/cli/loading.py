@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ def ask_from(text: str | None, environment: str | None, folder: str | None, flag
     return Ask(target_from(text), environment, None if folder is None else Path(folder).resolve(), flags)
 
 
-def imported(ask: Ask) -> Callable[..., Any]:
+def imported(ask: Ask) -> Any:
     """Patch the standard library, then import the application."""
     green.patch()
     return application_from(ask.target)
@@ -96,7 +96,9 @@ def with_embedded(config: Config, project: Path, *, announce: bool) -> Config:
         return config
     from nucleon import embedded
 
-    services = embedded.acquire(project)
+    place = project / ".nucleon" / "test" if config.environment == "test" else project
+    place.mkdir(parents=True, exist_ok=True)  # tests have servers of their own beside the development data
+    services = embedded.acquire(place, environment=config.environment)
     offered = {"postgres": services.postgres_dsn, "redis": services.redis_url}
     addresses = {}
     for section, field in missing:
@@ -105,7 +107,7 @@ def with_embedded(config: Config, project: Path, *, announce: bool) -> Config:
             addresses[section, field] = offered[room]
     if announce and addresses:
         names = " and ".join(f"[{section}]" for section, _field in addresses)
-        print(f"{names}: embedded servers for this project, data in {project / '.nucleon'}", file=sys.stderr, flush=True)
+        print(f"{names}: embedded servers for this project, data in {place / '.nucleon'}", file=sys.stderr, flush=True)
     logging.getLogger("nucleon").debug("embedded servers: %s", ", ".join(offered))
     return with_servers(config, addresses, "embedded")
 

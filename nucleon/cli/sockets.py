@@ -16,7 +16,8 @@ def bound(binds: tuple[str, ...], backlog: int) -> list[socket.socket]:
     except OSError as error:
         for one in sockets:
             one.close()
-        raise SetupError(f"cannot listen on {binds[len(sockets)]}: {error.strerror or error}; choose another address with --bind") from error
+        taken = binds[len(sockets)]
+        raise SetupError(f"cannot listen on {taken}: {error.strerror or error}; choose another address with --bind") from error
     except SetupError:
         for one in sockets:
             one.close()

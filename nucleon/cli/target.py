@@ -3,7 +3,6 @@
 import importlib
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -54,7 +53,7 @@ def _in_folder(folder: Path, shown: str) -> Target:
     )
 
 
-def application_from(target: Target) -> Callable[..., Any]:
+def application_from(target: Target) -> Any:
     """Import the target and return the application object. Raises `SetupError` that says which line failed."""
     if str(target.path) not in sys.path:
         sys.path.insert(0, str(target.path))
@@ -69,8 +68,7 @@ def application_from(target: Target) -> Callable[..., Any]:
         found = found.app
     if not callable(found):
         raise SetupError(f"{target} is a {type(found).__name__}, not an application: expected an App or a WSGI callable")
-    application: Callable[..., Any] = found
-    return application
+    return found
 
 
 def _imported(module: str, path: Path) -> ModuleType:

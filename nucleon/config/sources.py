@@ -87,8 +87,8 @@ def _names(dotted: str) -> tuple[str, ...]:
 def from_variables(variables: Mapping[str, str], environment: str) -> Iterator[Given | Fault]:
     """Read DATABASE_URL and friends, then NUCLEON_SECTION__FIELD; any of them may end in _FILE and name a file.
 
-    In the environment "test" only NUCLEON_TEST_SECTION__FIELD and NUCLEON_TEST_DATABASE_URL and friends count: a test run that inherits the variables of a
-    production shell must not find its servers.
+    In the environment "test" only NUCLEON_TEST_SECTION__FIELD, NUCLEON_TEST_DATABASE_URL and friends count: a test run
+    that inherits the variables of a production shell must not find its servers.
     """
     prefix = TEST_PREFIX if environment == "test" else PREFIX
     for name, (section, field) in URLS.items():

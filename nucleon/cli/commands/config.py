@@ -21,5 +21,6 @@ def command(target: str | None, environment: str | None, folder: str | None) -> 
     ask = ask_from(target, environment, folder)
     config = settings_of(imported(ask), ask)
     click.echo(f"environment {config.environment}, files in {config.folder or 'no folder'}")
-    click.echo(table(("SETTING", "VALUE", "ORIGIN"), [(f"{section}.{field}", value, origin) for section, field, value, origin in config.rows()]))
+    rows = [(f"{section}.{field}", value, origin) for section, field, value, origin in config.rows()]
+    click.echo(table(("SETTING", "VALUE", "ORIGIN"), rows))
     return 0
