@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 
 from nucleon.binding import Answer, Call, Plan
-from nucleon.green import deadline_at
+from nucleon.errors import BadRequest
+from nucleon.green import check, deadline, deadline_at
 from nucleon.message import Request, Response
 
 log = logging.getLogger("nucleon.app")
@@ -48,6 +49,15 @@ def endpoint_from(
             deadline_at.reset(token)
 
     return respond_in_time
+
+
+def answer_in(text: str, answer: Callable[[Request], Response], request: Request) -> Response:
+    """Answer within the seconds that the client's Request-Timeout names; an earlier deadline stays in force."""
+    if not text.isdecimal() or not text.isascii() or len(text) > 9:
+        raise BadRequest("Request-Timeout is a whole number of seconds")
+    with deadline(int(text)):
+        check()
+        return answer(request)
 
 
 class Stream:

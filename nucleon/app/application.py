@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from nucleon import hooks
+from nucleon.app.answering import answer_in
 from nucleon.app.compiling import Compiled, compiled_from
 from nucleon.app.extras import Extras, merged
 from nucleon.app.group import F, Group
@@ -181,7 +182,8 @@ class App(Group):
                 endpoint = found.route
                 request.params = found.params
                 request.route = endpoint.pattern
-                return endpoint.answer(request)
+                hurry = request.headers.get("request-timeout")
+                return endpoint.answer(request) if hurry is None else answer_in(hurry, endpoint.answer, request)
             return self._elsewhere(request, found)
         except Exception as error:  # noqa: BLE001  every error leaves as a problem, and is logged
             return response_from(error, request)

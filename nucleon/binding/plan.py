@@ -209,10 +209,10 @@ class Study:
             injected = self._injected(name, kind)
             if injected is not None:
                 return injected
-            unknown = unknown_parts(kind) if get_origin(plain(kind)) is not Patch else []
-            if unknown:
-                shown = getattr(unknown[0], "__qualname__", repr(unknown[0]))
-                raise SetupError(f"{where}: nothing provides {shown} (no resource, no provider), and a request cannot carry it")
+        unknown = unknown_parts(kind) if get_origin(plain(kind)) is not Patch else []
+        if unknown:
+            shown = getattr(unknown[0], "__qualname__", repr(unknown[0]))
+            raise SetupError(f"{where}: nothing provides {shown} (no resource, no provider), and a request cannot carry it")
         if place is None:
             place = self._place(name, kind)
         outside = other_name or (name.replace("_", "-").title() if place == "header" else name)

@@ -1,4 +1,4 @@
-"""ETag, If-Match and If-None-Match (RFC 9110 section 13), from a field named `version`."""
+"""ETag and If-None-Match (RFC 9110 section 13) from a field named `version`; If-Match is `Request.expect_version`."""
 
 from typing import Any
 
@@ -22,9 +22,3 @@ def is_not_modified(request: Request, etag: str) -> bool:
         return False
     given = request.headers.get("if-none-match")
     return given is not None and (given.strip() == "*" or etag in etags_from(given))
-
-
-def is_expected(request: Request, etag: str) -> bool:
-    """Is this the version that the client wants changed (If-Match; without one, any is)?"""
-    given = request.headers.get("if-match")
-    return given is None or given.strip() == "*" or etag in etags_from(given)

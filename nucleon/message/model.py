@@ -6,7 +6,7 @@ import msgspec
 class Model(msgspec.Struct, forbid_unknown_fields=True):
     """A typed value of the service's interface: a msgspec Struct that refuses unknown fields.
 
-    A field named `version` gives answers an ETag, and makes If-Match and If-None-Match work.
+    A field named `version` gives answers an ETag and makes If-None-Match work (If-Match: `Request.expect_version`).
     """
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any, Protocol
 
-from nucleon.errors import ContentTooLarge
+from nucleon.errors import ContentTooLarge, PreconditionFailed
 
 _PROCESS = secrets.token_hex(4)
 _NUMBERS = count(1)
@@ -28,6 +28,10 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower()]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a field's value, or the default; faster than the one of Mapping, which raises and catches."""
+        return self._fields.get(name.lower(), default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields)
@@ -111,6 +115,15 @@ class Request:
             taken.append(piece)
             size += len(piece)
         raise ContentTooLarge(f"the body is larger than {limit_bytes} bytes")
+
+    def expect_version(self, version: int | str) -> None:
+        """Raise `PreconditionFailed` when the client's If-Match does not name this version (RFC 9110 section 13.1.1).
+
+        Call it inside the transaction that read the version and will write the next one.
+        """
+        given = self.headers.get("if-match")
+        if given is not None and given.strip() != "*" and f'"{version}"' not in [part.strip() for part in given.split(",")]:
+            raise PreconditionFailed("it has changed since you read it", headers={"ETag": f'"{version}"'})
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path} from {self.client or 'nowhere'}>"

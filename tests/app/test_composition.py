@@ -152,6 +152,31 @@ def test_a_route_has_its_deadline() -> None:
     assert remaining() is None
 
 
+def test_the_client_may_ask_for_less_time() -> None:
+    app, left = App("a"), []
+
+    @app.get("/", deadline=50)
+    def root() -> None:
+        left.append(remaining())
+
+    assert ask(app, "GET", "/", request_timeout="7").status == 204
+    assert left[0] is not None and 6 < left[0] <= 7
+    assert ask(app, "GET", "/", request_timeout="soon").status == 400
+    assert ask(app, "GET", "/", request_timeout="0").status == 504
+
+
+def test_if_match_guards_a_change() -> None:
+    app = App("a")
+
+    @app.put("/")
+    def change(request: Request) -> None:
+        request.expect_version(3)
+
+    assert ask(app, "PUT", "/").status == 204
+    assert ask(app, "PUT", "/", if_match='"2", "3"').status == 204
+    assert ask(app, "PUT", "/", if_match='"2"').status == 412
+
+
 def test_a_scope_calls_business_functions() -> None:
     app, ended = App("a"), []
 
@@ -233,6 +258,9 @@ def test_start_up_reports_every_fault_with_its_place() -> None:
     @app.get("/e/{id}")
     def forgets() -> None: ...
 
+    @app.get("/h/{thing}")
+    def unknown_in_path(thing: Wrong) -> None: ...
+
     @app.get("/f")
     def no_schema():  # type: ignore[no-untyped-def]
         ...
@@ -244,7 +272,7 @@ def test_start_up_reports_every_fault_with_its_place() -> None:
         app.check()
     lines = str(caught.value).splitlines()
     assert all(__file__.rpartition("/")[2] in line for line in lines)
-    for name in ("second", "two_bodies", "unknown", "undefined", "forgets", "no_schema", "wrong_schema"):
+    for name in ("second", "two_bodies", "unknown", "unknown_in_path", "undefined", "forgets", "no_schema", "wrong_schema"):
         assert any(f"{name} (" in line for line in lines), (name, lines)
 
 
