@@ -1,6 +1,8 @@
 """The same application on another WSGI server, and other WSGI applications on ours."""
 
 import io
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,10 +57,13 @@ def test_a_falcon_app_runs_on_our_server(serve: Serve) -> None:
     assert service.stop() == 0
 
 
-def test_a_target_that_is_not_there_is_one_line_and_exit_1() -> None:
-    server = LiveServer("no_such_module:app", environment={"PYTHONPATH": str(Path(__file__).parents[2])})
-    with pytest.raises(AssertionError, match="no_such_module"):
-        server.start()
+def test_a_target_that_is_not_there_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    words = (sys.executable, "-m", "nucleon", "serve", "no_such_module:app", "--workers", "1", "--bind", "127.0.0.1:0")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "NUCLEON_ENV": "test"}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "there is no module 'no_such_module'" in line
 
 
 class Note(Model):
