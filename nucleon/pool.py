@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import gevent
 from gevent.event import Event
@@ -134,7 +134,7 @@ class Pool(Generic[T]):
         self._keeper: gevent.Greenlet[..., None] | None = None
         self._pools.add(self)
 
-    _pools: "weakref.WeakSet[Pool[object]]" = weakref.WeakSet()
+    _pools: "weakref.WeakSet[Pool[Any]]" = weakref.WeakSet()
 
     @property
     def size(self) -> int:
@@ -265,7 +265,7 @@ class Pool(Generic[T]):
             alive = self._is_alive(slot.thing)
             if alive and now - slot.idle_since >= self.limits.validate_after_seconds:
                 self._check(slot.thing, max(0.01, min(self.limits.validation_seconds, ends - now)))
-        except Exception:
+        except Exception:  # noqa: BLE001  whatever the check met, the thing is not lent
             alive = False
         except BaseException:
             self._drop(slot, "killed")
@@ -409,7 +409,7 @@ class Pool(Generic[T]):
             while self._waiters:
                 self._refuse(self._waiters.popleft(), error.problem)
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  told to those who wait, and tried again
             self._failures += 1
             self._last_failure = error
             log.warning("%s: cannot connect (try %d): %s", self.name, self._failures, str(error).strip().split("\n")[0])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from itertools import count, islice
 from typing import Any, ClassVar, TypeVar, overload
 
@@ -17,7 +18,7 @@ from nucleon.pool import Limits, Pool, Slot
 from nucleon.postgres.connect import check, opener
 from nucleon.postgres.connection import Connection, install, is_alive
 from nucleon.postgres.errors import NoRow, SeveralRows, TransactionMisused, problem_from
-from nucleon.postgres.rows import reader, register_parameters
+from nucleon.postgres.rows import Row, reader, register_parameters
 from nucleon.postgres.session import (
     IDLE,
     Parameters,
@@ -31,7 +32,7 @@ from nucleon.postgres.session import (
     rollback,
     run,
 )
-from nucleon.postgres.settings import Settings
+from nucleon.postgres.settings import Settings as PostgresSettings
 from nucleon.postgres.transaction import Savepoint, Transaction, begin_from
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Postgres:
     """
 
     kind: ClassVar[str] = "postgres"
-    Settings: ClassVar[type[Settings]] = Settings
+    Settings: ClassVar[type[PostgresSettings]] = PostgresSettings
 
     def __init__(self, **defaults: Any) -> None:
         dsn = defaults.get("dsn")
@@ -57,9 +58,9 @@ class Postgres:
 
             defaults["dsn"] = Secret(dsn)
         self._current: ContextVar[Transaction | None] = ContextVar("nucleon_postgres_transaction", default=None)
-        self.configure(Settings(**defaults), self.kind)
+        self.configure(PostgresSettings(**defaults), self.kind)
 
-    def configure(self, settings: Settings, name: str) -> None:
+    def configure(self, settings: PostgresSettings, name: str) -> None:
         """Use these settings under this name; before the first statement."""
         self.settings = settings
         self.name = name
@@ -102,13 +103,13 @@ class Postgres:
             return None
         if len(result.rows) > 1:
             raise SeveralRows(f"one row was expected, {len(result.rows)} came")
-        row: T = reader(kind, result.names)(result.rows)[0]
+        row: T = _reader(kind, result.names)(result.rows)[0]
         return row
 
     def all(self, kind: type[T], statement: Statement, *args: Any, **named: Any) -> list[T]:
         """Return every row as `kind`."""
         result = self._run(statement, parameters_from(args, named))
-        return reader(kind, result.names)(result.rows)
+        return _reader(kind, result.names)(result.rows)
 
     @overload
     def value(self, kind: type[T], statement: Statement, /, *args: Any, **named: Any) -> T: ...
@@ -136,11 +137,11 @@ class Postgres:
         column = [row[0] for row in result.rows]
         if kind is None or (isinstance(kind, type) and all(type(value) is kind for value in column)):
             return column
-        return reader(kind, result.names[:1])(result.rows)
+        return _reader(kind, result.names[:1])(result.rows)
 
     def execute(self, statement: Statement, *args: Any, **named: Any) -> int:
         """Run a statement and return how many rows it touched."""
-        return self._run(statement, parameters_from(args, named)).count
+        return self._run(statement, parameters_from(args, named)).touched
 
     def many(self, statement: str, rows: Iterable[Any], page_size: int = 1000) -> int:
         """Run one statement for many rows: its only `%s` becomes a list of rows (`insert into t (a, b) values %s`).
@@ -155,10 +156,12 @@ class Postgres:
         with self.transaction():
             while page := [_row_from(row) for row in islice(iterator, page_size)]:
                 places = ",".join(["(" + ",".join(["%s"] * len(row)) + ")" for row in page])
-                touched += self._run(before + places + after, [value for row in page for value in row]).count
+                touched += self._run(before + places + after, [value for row in page for value in row]).touched
         return touched
 
-    def stream(self, kind: type[T], statement: Statement, *args: Any, batch_rows: int = 500, **named: Any) -> Generator[T, None, None]:
+    def stream(
+        self, kind: type[T], statement: Statement, *args: Any, batch_rows: int = 500, **named: Any
+    ) -> Generator[T, None, None]:
         """Yield rows from a server-side cursor, `batch_rows` at a time; closing the iterator closes the cursor.
 
         It runs in the open transaction, or on a connection of its own until it ends or is closed.
@@ -170,9 +173,8 @@ class Postgres:
         slot = self.pool.take()
         try:
             run(slot, "BEGIN READ ONLY")
-            yield from self._fetch(
-                kind, lambda text, values=None: run(slot, text, values, resource=self.name), statement, parameters_from(args, named), batch_rows
-            )
+            run_one = partial(run, slot, resource=self.name)
+            yield from self._fetch(kind, run_one, statement, parameters_from(args, named), batch_rows)
         finally:
             self._end_stream(slot)
 
@@ -181,13 +183,15 @@ class Postgres:
         try:
             if not slot.thing.closed:
                 rollback(slot)
-        except Exception:
+        except Exception:  # noqa: BLE001  the rows were read; a connection that does not answer is closed
             slot.thing.shut()
         finally:
             slot.touched = touched and slot.touched
             give_back(self.pool, slot)
 
-    def _fetch(self, kind: type[T], run_one: Callable[..., Result], statement: Statement, parameters: Parameters, batch_rows: int) -> Iterator[T]:
+    def _fetch(
+        self, kind: type[T], run_one: Callable[..., Result], statement: Statement, parameters: Parameters, batch_rows: int
+    ) -> Iterator[T]:
         name = f"nucleon_{next(_cursor_numbers)}"
         text = statement if isinstance(statement, str) else self._text(statement)
         run_one(f"DECLARE {name} NO SCROLL CURSOR FOR {text}", parameters)
@@ -195,7 +199,7 @@ class Postgres:
         try:
             while True:
                 result = run_one(f"FETCH {batch_rows} FROM {name}")
-                yield from reader(kind, result.names)(result.rows)
+                yield from _reader(kind, result.names)(result.rows)
                 if len(result.rows) < batch_rows:
                     complete = True
                     break
@@ -219,7 +223,8 @@ class Postgres:
         """
         outer = self._transaction()
         if outer is None:
-            return Transaction(self.pool, self._current, self.name, begin_from(isolation, read_only), retries, read_only)
+            begin = begin_from(isolation, read_only)
+            return Transaction(self.pool, self._current, self.name, begin=begin, retries=retries, read_only=read_only)
         if isolation is not None or read_only or retries:
             raise TransactionMisused("a nested transaction is a savepoint: isolation, read_only and retries belong to the outermost one")
         return Savepoint(outer)
@@ -285,6 +290,10 @@ class Postgres:
             return result
         finally:
             give_back(self.pool, slot)
+
+
+def _reader(kind: Any, names: tuple[str, ...]) -> Callable[[list[Row]], list[Any]]:
+    return reader(kind, names)
 
 
 def _row_from(row: Any) -> tuple[Any, ...]:

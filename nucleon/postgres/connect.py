@@ -68,7 +68,8 @@ def dsn_with_addresses(dsn: str) -> str:
     parts["host"] = ",".join(host for host, _, _ in triples)
     parts["hostaddr"] = ",".join(address for _, address, _ in triples)
     parts["port"] = ",".join(port for _, _, port in triples)
-    return psycopg2.extensions.make_dsn(**parts)
+    made: str = psycopg2.extensions.make_dsn(**parts)
+    return made
 
 
 def _addresses(host: str, port: str) -> list[str]:

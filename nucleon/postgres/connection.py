@@ -79,7 +79,8 @@ def open_connection(dsn: str, seconds: float, cancel_grace_seconds: float, **opt
     install()
     token = deadline_at.set(monotonic() + seconds)
     try:
-        connection: Connection = psycopg2.connect(dsn, connection_factory=Connection, **options)
+        keywords: dict[str, Any] = options
+        connection: Connection = psycopg2.connect(dsn, connection_factory=Connection, **keywords)
         connection.autocommit = True
     finally:
         deadline_at.reset(token)

@@ -53,7 +53,9 @@ INVALID = {"23514", "23502", "23000", "22001", "22003", "22007", "22008", "22P02
 RETRYABLE = {"40001", "40P01"}
 EVICTING = {"25006", "57P01", "57P02", "57P03"}
 """After these the session, or the server behind it, is not the one that is wanted."""
-PERMANENT = ("password authentication failed", "no pg_hba.conf entry", "does not exist", "invalid dsn", "no password supplied", "invalid connection option")
+PERMANENT = (
+    "password authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied", "invalid connection option",
+)  # fmt: skip
 
 
 def problem_from(error: BaseException, *, expired: bool = False) -> Problem:

@@ -74,9 +74,9 @@ def register_parameters() -> None:
     import enum
 
     psycopg2.extensions.register_adapter(dict, _Json)
-    psycopg2.extensions.register_adapter(msgspec.Struct, _Json)  # type: ignore[arg-type]
+    psycopg2.extensions.register_adapter(msgspec.Struct, _Json)
     psycopg2.extensions.register_adapter(enum.Enum, lambda member: psycopg2.extensions.adapt(member.value))
-    psycopg2.extras.register_uuid()
+    psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]
 
 
 def _bytes(value: Any, cursor: Any) -> bytes | None:

@@ -33,11 +33,11 @@ TOUCHES_SESSION = re.compile(
 
 
 class Result(NamedTuple):
-    """What a statement gave: column names, rows, and the row count."""
+    """What a statement gave: column names, rows, how many rows were touched, and the command's tag."""
 
     names: tuple[str, ...]
     rows: list[Row]
-    count: int
+    touched: int
     status: str | None
 
 
@@ -54,7 +54,9 @@ def touches_session(statement: str) -> bool:
     return TOUCHES_SESSION.search(statement) is not None
 
 
-def run(slot: Slot[Connection], statement: Statement, parameters: Parameters = None, prefix: str = "", resource: str = "postgres") -> Result:
+def run(
+    slot: Slot[Connection], statement: Statement, parameters: Parameters = None, prefix: str = "", resource: str = "postgres"
+) -> Result:
     """Run one statement. Raises the problem that tells what went wrong; a deadline that is over sends nothing."""
     connection = slot.thing
     text = statement if isinstance(statement, str) else statement.as_string(connection)

@@ -27,13 +27,16 @@ class Transaction:
     never runs twice.
     """
 
-    def __init__(self, pool: Pool[Connection], current: "ContextVar[Transaction | None]", resource: str, begin: str, retries: int, read_only: bool) -> None:
+    def __init__(
+        self, pool: Pool[Connection], current: "ContextVar[Transaction | None]", resource: str, *, begin: str, retries: int, read_only: bool
+    ) -> None:
         self.greenlet = getcurrent()
         self.done = False
         self.failed: BaseException | None = None
         self.savepoints = 0
         self.after_commit: list[Callable[[], object]] = []
-        self._pool, self._current, self._resource, self._begin, self._retries, self._read_only = pool, current, resource, begin, retries, read_only
+        self._pool, self._current, self._resource = pool, current, resource
+        self._begin, self._retries, self._read_only = begin, retries, read_only
         self._prefix = begin
         self._slot: Slot[Connection] | None = None
         self._attempt = 0
@@ -57,7 +60,9 @@ class Transaction:
         try:
             if error is None and self.failed is not None:
                 self._roll_back(slot)
-                raise TransactionMisused("a statement of this transaction failed and its error was swallowed: nothing was committed") from self.failed
+                raise TransactionMisused(
+                    "a statement of this transaction failed and its error was swallowed: nothing was committed"
+                ) from self.failed
             if error is None and not self._prefix:
                 self._commit(slot)
             elif not self._prefix:
@@ -94,9 +99,13 @@ class Transaction:
         if self.done:
             raise TransactionMisused("this transaction is over")
         if self.greenlet is not getcurrent():
-            raise TransactionMisused("a transaction belongs to the greenlet that began it: pass values to other greenlets, not the open transaction")
+            raise TransactionMisused(
+                "a transaction belongs to the greenlet that began it: pass values to other greenlets, not the open transaction"
+            )
         if self.failed is not None:
-            raise TransactionMisused("an earlier statement of this transaction failed: put what may fail into a nested transaction()") from self.failed
+            raise TransactionMisused(
+                "an earlier statement of this transaction failed: put what may fail into a nested transaction()"
+            ) from self.failed
 
     def forbid_replay(self) -> None:
         """From here on the statements cannot be repeated: something happened that is not on record."""
@@ -200,7 +209,9 @@ class Savepoint:
         except Problem as problem:
             outer.failed = problem
         if error is None:
-            raise TransactionMisused("a statement of this nested transaction failed and its error was swallowed: it was rolled back") from failure
+            raise TransactionMisused(
+                "a statement of this nested transaction failed and its error was swallowed: it was rolled back"
+            ) from failure
 
 
 def begin_from(isolation: str | None, read_only: bool) -> str:
@@ -211,7 +222,7 @@ def begin_from(isolation: str | None, read_only: bool) -> str:
 
 
 def _digest(result: Result) -> bytes:
-    return hashlib.blake2b(repr((result.names, result.rows, result.count)).encode(), digest_size=16).digest()
+    return hashlib.blake2b(repr((result.names, result.rows, result.touched)).encode(), digest_size=16).digest()
 
 
 def _call(action: Callable[[], object]) -> None:

@@ -117,12 +117,16 @@ def test_session_state_does_not_reach_the_next_borrower(fresh_postgres_dsn):
 
     db = Postgres(dsn=fresh_postgres_dsn, maximum=1)
     db.start()
-    for statement in ("set search_path to nowhere", "set role postgres" if False else "set work_mem to '1MB'", "create temp table t (a int)",
-                      "select pg_advisory_lock(7)", "listen somewhere", "prepare p as select 1", "select set_config('a.b', 'c', false)"):  # fmt: skip
+    for statement in ("set search_path to nowhere", "set work_mem to '1MB'", "create temp table t (a int)",
+                      "select pg_advisory_lock(7)", "listen somewhere",
+                      "prepare p as select 1", "select set_config('a.b', 'c', false)"):  # fmt: skip
         db.execute(statement)
-    row = db.one(dict, "select current_setting('search_path') path, current_setting('work_mem') mem, to_regclass('pg_temp.t') t, "
-                 "(select count(*) from pg_locks where locktype = 'advisory') locks, (select count(*) from pg_prepared_statements) prepared, "
-                 "(select count(*) from pg_listening_channels()) listening, current_setting('a.b', true) custom")  # fmt: skip
+    row = db.one(
+        dict,
+        """select current_setting('search_path') path, current_setting('work_mem') mem, to_regclass('pg_temp.t') t,
+           (select count(*) from pg_locks where locktype = 'advisory') locks, (select count(*) from pg_prepared_statements) prepared,
+           (select count(*) from pg_listening_channels()) listening, current_setting('a.b', true) custom""",
+    )
     assert row == {"path": '"$user", public', "mem": "4MB", "t": None, "locks": 0, "prepared": 0, "listening": 0, "custom": ""}
     assert db.pool.created == 1
     db.stop()

@@ -1,0 +1,159 @@
+"""The pool with things that cost nothing: fairness, bounds, lifetime, leaks, storms."""
+
+import logging
+
+import gevent
+import pytest
+
+from nucleon import green
+from nucleon.errors import DeadlineExceeded, Unavailable
+from nucleon.pool import Limits, Pool, PoolExhausted
+
+
+class Thing:
+    closed = False
+
+
+def pool_of(create=Thing, **limits):
+    options = {name: limits.pop(name) for name in ("check", "is_alive", "reset") if name in limits}
+    return Pool(name="things", create=create, close=lambda thing: setattr(thing, "closed", True), limits=Limits(**limits), **options)
+
+
+def until(is_so, seconds=5):
+    with gevent.Timeout(seconds):
+        while not is_so():
+            gevent.sleep(0.005)
+
+
+def test_a_thing_is_lent_again_after_it_came_back():
+    pool = pool_of()
+    slot = pool.take()
+    pool.give_back(slot)
+    assert pool.take().thing is slot.thing and pool.created == 1
+    assert repr(pool) == "<Pool things: 1 in use, 0 idle, 0 opening of 10; 0 waiting; 1 created, closed: none>"
+
+
+def test_waiters_are_served_in_order_of_arrival():
+    pool, order = pool_of(maximum=1), []
+    held = pool.take()
+
+    def work(number):
+        slot = pool.take()
+        order.append(number)
+        gevent.sleep(0)
+        pool.give_back(slot)
+
+    workers = [gevent.spawn(work, number) for number in range(20)]
+    until(lambda: pool.waiting == 20)
+    pool.give_back(held)
+    gevent.joinall(workers, raise_error=True)
+    assert order == list(range(20))
+
+
+def test_the_wait_is_bounded_by_patience_and_by_the_deadline():
+    pool = pool_of(maximum=1, wait_seconds=0.05)
+    gevent.spawn(pool.take).join()
+    with pytest.raises(PoolExhausted, match="1 of 1 connections in use"):
+        pool.take()
+    with pytest.raises(DeadlineExceeded), green.deadline(0.01):
+        pool.take()
+    assert pool.waiting == 0
+
+
+def test_a_line_that_is_full_refuses_at_once():
+    pool = pool_of(maximum=1, waiting_maximum=0, wait_seconds=60)
+    with pytest.raises(PoolExhausted, match="the line is full"):
+        pool.take()
+
+
+def test_a_waiter_killed_when_it_was_served_loses_nothing():
+    pool = pool_of(maximum=1)
+    held = pool.take()
+    waiter = gevent.spawn(lambda: pool.give_back(pool.take()))
+    until(lambda: pool.waiting == 1)
+    pool.give_back(held)
+    waiter.kill()
+    assert pool.in_use == 0 and pool.take().thing is held.thing
+
+
+def test_a_dead_thing_is_replaced_before_it_is_lent():
+    pool = pool_of(is_alive=lambda thing: not thing.closed)
+    slot = pool.take()
+    pool.give_back(slot)
+    slot.thing.closed = True
+    assert not pool.take().thing.closed and pool.closed_by_reason == {"dead": 1}
+
+
+def test_a_thing_that_cannot_be_reset_is_closed():
+    pool = pool_of(reset=lambda slot: False)
+    slot = pool.take()
+    pool.give_back(slot)
+    assert slot.thing.closed and pool.size == 0
+
+
+def test_old_and_idle_things_are_closed_and_the_minimum_is_kept():
+    pool = pool_of(lifetime_seconds=0.2, idle_seconds=0.2, minimum=1)
+    slots = [pool.take() for _ in range(3)]
+    for slot in slots:
+        pool.give_back(slot)
+    until(lambda: all(slot.thing.closed for slot in slots))
+    until(lambda: pool.size == 1 and pool.created == 4)
+    pool.stop()
+    assert pool.size == 0
+
+
+def test_a_leak_is_reported_with_the_stack_that_took_it(caplog):
+    pool = pool_of(leak_seconds=0.1)
+    with caplog.at_level(logging.WARNING):
+        slot = pool.take()
+        until(lambda: "was not given back" in caplog.text)
+    assert "test_a_leak_is_reported" in caplog.text
+    pool.give_back(slot)
+    pool.stop()
+
+
+def test_at_most_two_connects_run_at_a_time():
+    opening, most = [0], [0]
+
+    def create():
+        opening[0] += 1
+        most[0] = max(most[0], opening[0])
+        gevent.sleep(0.005)
+        opening[0] -= 1
+        return Thing()
+
+    pool = pool_of(create)
+    gevent.joinall([gevent.spawn(pool.take) for _ in range(10)], raise_error=True)
+    assert most == [2] and pool.in_use == 10
+
+
+def test_a_connect_that_fails_is_tried_again_while_somebody_waits():
+    tries = []
+
+    def create():
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError("refused")
+        return Thing()
+
+    assert pool_of(create).take().thing and len(tries) == 3
+
+
+def test_who_waits_for_what_cannot_be_opened_gets_unavailable():
+    def create():
+        raise OSError("refused")
+
+    with pytest.raises(Unavailable, match="things cannot be reached"):
+        pool_of(create, wait_seconds=0.1).take()
+
+
+def test_a_stopped_pool_lends_nothing_until_it_is_started_again():
+    pool = pool_of()
+    slot = pool.take()
+    pool.stop()
+    pool.give_back(slot)
+    assert slot.thing.closed
+    with pytest.raises(Unavailable):
+        pool.take()
+    pool.start()
+    assert pool.take().thing
