@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
-from nucleon.binding.kinds import MAPPINGS, fields_of, is_list, is_record, is_struct, members, plain
+from nucleon.binding.kinds import MAPPINGS, fields_of, is_list, is_record, is_struct, members
 from nucleon.errors import Invalid
 
 PATH_OF_MESSAGE = re.compile(r" - at `(?:key in )?\$([^`]*)`$")
@@ -63,7 +63,10 @@ def faults_of(value: Any, kind: Any, *, strict: bool = True, pointer: str = "") 
 
 def _faults_inside(value: Any, kind: Any, strict: bool, pointer: str) -> Iterator[tuple[str, str]]:
     """Yield the faults of the parts of a value; nothing when the fault is in the whole."""
-    for member in members(kind):
+    parts = members(kind)
+    if isinstance(value, dict) and sum(map(is_record, parts)) > 1:
+        parts = tuple(part for part in parts if is_record(part) and _has_tag_of(part, value))
+    for member in parts:
         if isinstance(value, dict) and is_record(member):
             yield from _faults_of_record(value, member, strict, pointer)
             return
@@ -80,9 +83,17 @@ def _faults_inside(value: Any, kind: Any, strict: bool, pointer: str) -> Iterato
             return
 
 
+def _has_tag_of(kind: Any, value: dict[str, Any]) -> bool:
+    """Does the value say, by its tag, that it is this member of a union?"""
+    if not is_struct(kind):
+        return False
+    config = (get_origin(kind) or kind).__struct_config__
+    return config.tag_field is not None and value.get(config.tag_field) == config.tag
+
+
 def _faults_of_record(value: dict[str, Any], kind: Any, strict: bool, pointer: str) -> Iterator[tuple[str, str]]:
     fields = {field.encode_name: field for field in fields_of(kind)}
-    tag = kind.__struct_config__.tag_field if is_struct(kind) else None
+    tag = (get_origin(kind) or kind).__struct_config__.tag_field if is_struct(kind) else None
     for name, field in fields.items():
         if name in value:
             yield from faults_of(value[name], field.kind, strict=strict, pointer=f"{pointer}/{escaped(name)}")
@@ -111,8 +122,3 @@ def non_finite(value: Any, pointer: str = "") -> Iterator[str]:
     elif is_dataclass(value) and not isinstance(value, type):
         for field in dataclass_fields(value):
             yield from non_finite(getattr(value, field.name, None), f"{pointer}/{escaped(field.name)}")
-
-
-def is_plain_text(kind: Any) -> bool:
-    """Is it exactly str, so that no conversion is needed?"""
-    return plain(kind) is str and kind is str
