@@ -200,7 +200,6 @@ class Server:
             return
         self._begin(connection)
         worker = self._parked.pop() if self._parked else greenlet(self._work, self.hub)
-        worker.gr_context = Context()
         connection.worker = worker
         worker.switch(connection)
 
@@ -238,6 +237,7 @@ class Server:
     def _serve(self, connection: Connection, me: Any) -> None:
         count = 0
         while connection.head is not None:
+            me.gr_context = Context()  # set from inside: greenlet refuses it for a parked one whose frames are compiled
             keep_alive = run_exchange(self, connection, connection.head)
             end_exchange(connection, keep_alive)
             if connection.state != READING:
@@ -257,7 +257,6 @@ class Server:
             if count % PIPELINE_TURN == 0:
                 gevent.sleep(0)
             self.heads.pop(connection, None)
-            me.gr_context = Context()
             connection.worker = me
             self._begin(connection)
 
