@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+from nucleon.testing import eventually
 
 HOUSE = Path(__file__).parents[2]
 
@@ -76,3 +79,29 @@ def test_asking_for_a_client_without_an_app_says_what_to_write(tmp_path: Path) -
     done = run_tests(tmp_path, "def test_it(client):\n    pass\n")
     assert done.returncode == 1
     assert "nucleon_app" in done.stdout
+
+
+WITH_DATABASE = """
+from nucleon import App
+from nucleon.postgres import Postgres
+
+app = App("stored")
+db = app.use(Postgres())
+
+
+@app.get("/")
+def greet() -> dict[str, int]:
+    return {"value": db.value(int, "select 41 + 1")}
+"""
+
+
+def test_a_database_that_nobody_configured_is_an_embedded_one_and_goes_with_the_run() -> None:
+    with tempfile.TemporaryDirectory(prefix="nucleon-tests-") as folder:
+        project = Path(folder)
+        project.chmod(0o755)  # PostgreSQL runs as somebody else when the tests run as root
+        tests = 'def test_value(client):\n    assert client.get("/").json() == {"value": 42}\n'
+        done = run_tests(project, tests, app=WITH_DATABASE)
+        assert done.returncode == 0, done.stdout + done.stderr
+        eventually(lambda: not list(project.glob(".nucleon/**/embedded.json")), within_seconds=20)
+        pids = list(project.glob(".nucleon/**/postmaster.pid"))
+        eventually(lambda: not any(pid.exists() for pid in pids), within_seconds=20)
