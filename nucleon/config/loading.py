@@ -86,13 +86,15 @@ def _gathered(
     given: dict[str, dict[str, Given]] = {}
     faults: list[Fault] = []
     sections = {section.lower().replace("-", "_"): section for section in types}
+    strange: set[str] = set()  # one fault for each unknown section, not for each of its lines
     for one in sources:
         if isinstance(one, Fault):
             faults.append(one)
             continue
         section = one.section if one.section in types else sections.get(one.section, "")
         if not section:
-            if not (is_open or one.is_platform):
+            if not (is_open or one.is_platform or one.section in strange):
+                strange.add(one.section)
                 faults.append(Fault(one.origin, f"unknown section [{one.section}]{_nearest(one.section, types)}"))
             continue
         fields = [field.name for field in dataclasses.fields(types[section])]

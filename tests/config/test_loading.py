@@ -47,14 +47,15 @@ def test_the_environments_file_goes_over_the_default_and_variables_and_flags_ove
 
 
 def test_all_faults_come_at_once_with_file_and_line_and_the_nearest_name(folder: Path) -> None:
-    (folder / "default.toml").write_text('[postgress]\nmaximum = 1\n[postgres]\nmaximun = 2\nmaximum = "many"\n')
+    (folder / "default.toml").write_text('[postgress]\nmaximum = 1\nminimum = 1\n[postgres]\nmaximun = 2\nmaximum = "many"\n')
     with pytest.raises(SetupError) as caught:
         load(TYPES, environment="test", folder=folder, variables={"NUCLEON_TEST_POSTGRES__IS_QUICK": "perhaps"})
     said = str(caught.value)
-    assert "config/default.toml:1: unknown section [postgress], did you mean 'postgres'?" in said
-    assert "config/default.toml:4: unknown setting 'maximun' in [postgres], did you mean 'maximum'?" in said
-    assert "config/default.toml:5: [postgres] maximum" in said
+    assert "config/default.toml:2: unknown section [postgress], did you mean 'postgres'?" in said
+    assert "config/default.toml:5: unknown setting 'maximun' in [postgres], did you mean 'maximum'?" in said
+    assert "config/default.toml:6: [postgres] maximum" in said
     assert "NUCLEON_TEST_POSTGRES__IS_QUICK" in said
+    assert said.count("unknown section") == 1
 
 
 def test_a_file_that_is_not_toml_is_named_with_its_line(folder: Path) -> None:
