@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from nucleon.embedded.servers import lock_at_once
 from nucleon.testing import eventually
 
 HOUSE = Path(__file__).parents[2]
@@ -102,6 +103,5 @@ def test_a_database_that_nobody_configured_is_an_embedded_one_and_goes_with_the_
         tests = 'def test_value(client):\n    assert client.get("/").json() == {"value": 42}\n'
         done = run_tests(project, tests, app=WITH_DATABASE)
         assert done.returncode == 0, done.stdout + done.stderr
-        eventually(lambda: not list(project.glob(".nucleon/**/embedded.json")), within_seconds=20)
-        pids = list(project.glob(".nucleon/**/postmaster.pid"))
-        eventually(lambda: not any(pid.exists() for pid in pids), within_seconds=20)
+        with (project / ".nucleon" / "test" / ".nucleon" / "supervisor.lock").open("a") as lock:
+            eventually(lambda: lock_at_once(lock), within_seconds=20)  # its supervisor holds it until the servers have gone
