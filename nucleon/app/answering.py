@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from contextvars import Token
 from time import monotonic
 
 from nucleon.binding import Answer, Call, Plan
@@ -66,23 +68,20 @@ class Stream:
     A stream may last: while it is read only a deadline that its own route gave is in force.
     """
 
-    __slots__ = ("_at", "_before", "_call", "_chunks", "_is_begun")
+    __slots__ = ("_at", "_call", "_chunks", "_token")
 
     def __init__(self, chunks: Iterator[bytes], call: Call, at: float | None) -> None:
         self._chunks = chunks
         self._call = call
         self._at = at
-        self._before: float | None = None
-        self._is_begun = False
+        self._token: Token[float | None] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        if not self._is_begun:
-            self._is_begun = True
-            self._before = deadline_at.get()
-            deadline_at.set(self._at)
+        if self._token is None:
+            self._token = deadline_at.set(self._at)
         try:
             return next(self._chunks)
         except StopIteration:
@@ -99,6 +98,8 @@ class Stream:
             if close is not None:
                 close()
         finally:
-            if self._is_begun:
-                deadline_at.set(self._before)
+            if self._token is not None:
+                with suppress(ValueError, RuntimeError):  # closed in another context than it was read in: nothing to restore there
+                    deadline_at.reset(self._token)
+                self._token = None
             self._call.finish(self._call.error)
