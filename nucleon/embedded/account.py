@@ -101,7 +101,8 @@ def make_private(folder: Path, account: Account | None) -> None:
     Raises SetupError when somebody else made it first: names below the temporary folder can be guessed.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _refuse_strangers(folder, {os.geteuid(), account.uid if account else os.geteuid()})
+    known = account or (unprivileged_account() if os.geteuid() == 0 else None)  # root's Valkey shares the socket folder with PostgreSQL
+    _refuse_strangers(folder, {os.geteuid(), known.uid if known else os.geteuid()})
     if account is not None:
         os.chown(folder, account.uid, account.gid)
     folder.chmod(0o700)
