@@ -57,6 +57,8 @@ class Postgres:
             from nucleon.secret import Secret
 
             defaults["dsn"] = Secret(dsn)
+        install()
+        register_parameters()
         self._current: ContextVar[Transaction | None] = ContextVar("nucleon_postgres_transaction", default=None)
         self.configure(PostgresSettings(**defaults), self.kind)
 
@@ -72,8 +74,6 @@ class Postgres:
 
     def start(self) -> None:
         """Be ready in this worker; opens the minimum in the background."""
-        install()
-        register_parameters()
         self.pool.start()
 
     def stop(self) -> None:

@@ -11,7 +11,7 @@ from nucleon import green
 from nucleon.errors import DeadlineExceeded, Problem, Unavailable
 from nucleon.postgres import Away, OutcomeUnknown, PoolExhausted, Postgres, SelfDeadlock
 
-KILL_OTHERS = "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where pid <> pg_backend_pid() and application_name = 'victim'"
+KILL_OTHERS = "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where application_name = 'victim'"
 
 
 @pytest.fixture
