@@ -90,13 +90,13 @@ def relay() -> None:
         try:
             with cache.pubsub(ignore_subscribe_messages=True) as subscription:
                 subscription.psubscribe("chat:*")
-                for message in subscription.listen():
+                for message in subscription.listen():  # type: ignore[no-untyped-call]
                     deliver(message["channel"].decode().removeprefix("chat:"), msgspec.json.decode(message["data"], type=Entry))
         except Unavailable:
             green.sleep(RECONNECT_SECONDS)
 
 
-_relays: list[green.Greenlet] = []
+_relays: list["green.Greenlet[..., None]"] = []
 
 
 @app.on_start

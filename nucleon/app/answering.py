@@ -2,8 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from contextvars import Token
 from time import monotonic
 
 from nucleon.binding import Answer, Call, Plan
@@ -68,20 +66,18 @@ class Stream:
     A stream may last: while it is read only a deadline that its own route gave is in force.
     """
 
-    __slots__ = ("_at", "_call", "_chunks", "_token")
+    __slots__ = ("_at", "_call", "_chunks")
 
     def __init__(self, chunks: Iterator[bytes], call: Call, at: float | None) -> None:
         self._chunks = chunks
         self._call = call
         self._at = at
-        self._token: Token[float | None] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        if self._token is None:
-            self._token = deadline_at.set(self._at)
+        token = deadline_at.set(self._at)
         try:
             return next(self._chunks)
         except StopIteration:
@@ -90,6 +86,9 @@ class Stream:
             self._call.error = error
             log.exception("%s %s broke off [request %s]", self._call.request.method, self._call.request.path, self._call.request.id)
             raise
+        finally:
+            self._at = deadline_at.get()  # the handler may have opened a deadline of its own around its yields
+            deadline_at.reset(token)
 
     def close(self) -> None:
         """Close the handler's generator, then run the clean-ups of its providers."""
@@ -98,8 +97,4 @@ class Stream:
             if close is not None:
                 close()
         finally:
-            if self._token is not None:
-                with suppress(ValueError, RuntimeError):  # closed in another context than it was read in: nothing to restore there
-                    deadline_at.reset(self._token)
-                self._token = None
             self._call.finish(self._call.error)

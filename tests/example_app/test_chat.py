@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from example_app import chat
-from nucleon import green
 from nucleon.testing import Client
 
 
@@ -92,4 +91,3 @@ def test_the_rooms_open_again_when_redis_comes_back(client: Client, redis_server
         next(heard)
         said(client, "hall", "back")
         assert next(heard)["text"] == "back"
-    assert isinstance(green.seconds_left(1), float)
