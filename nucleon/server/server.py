@@ -26,6 +26,7 @@ from nucleon.server.settings import Settings
 
 log = logging.getLogger("nucleon.server")
 ACCEPT_PAUSE_SECONDS = 0.1  # out of descriptors: spinning on accept() would starve the closers
+IDLE_GRACE_SECONDS = 0.5  # a kept connection may carry a request that its client has sent already
 ACCEPT_BATCH = 32
 PIPELINE_TURN = 16  # after so many pipelined requests the others have their turn
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -66,6 +67,8 @@ class Server:
         self._exhaustion_logged = False
         self._stopped = gevent.event.Event()
         self._drained = gevent.event.Event()
+        self._fewer = gevent.event.Event()
+        self._idle_closed = False
 
     def add_listener(self, sock: Any) -> None:
         """Serve on a listening socket (TCP or Unix, ours or inherited); it stays its owner's to close."""
@@ -111,13 +114,12 @@ class Server:
 
     def drain(self, seconds: float | None = None) -> int:
         """Close idle connections, wait for running requests, then kill the rest. Returns how many were killed."""
+        ends = monotonic() + (self.settings.drain_seconds if seconds is None else seconds)
         self.draining = True
-        for connection in list(self.connections):
-            if connection.state == READING:
-                connection.close()
+        self._close_idle(ends)
         if self.busy:
             self._drained.clear()
-            self._drained.wait(self.settings.drain_seconds if seconds is None else seconds)
+            self._drained.wait(max(0.0, ends - monotonic()))
         killed = list(self.busy)
         for connection in killed:
             log.warning("killed after the drain limit: %s", connection.head or connection)
@@ -125,6 +127,17 @@ class Server:
         if killed:
             gevent.sleep(0)
         return len(killed)
+
+    def _close_idle(self, ends: float) -> None:
+        """Close kept connections after a moment: a request that is on its way gets an answer with `Connection: close`, not a reset."""
+        grace_ends = min(ends, monotonic() + IDLE_GRACE_SECONDS)
+        while self.connections and (left := grace_ends - monotonic()) > 0:
+            self._fewer.clear()
+            self._fewer.wait(left)
+        self._idle_closed = True
+        for connection in list(self.connections):
+            if connection.state == READING:
+                connection.close()
 
     def stop(self) -> None:
         """Close everything, stop the application, and let `serve_forever` return."""
@@ -243,7 +256,7 @@ class Server:
             if connection.state != READING:
                 return
             self.busy.pop(connection, None)
-            if self.draining:
+            if self._idle_closed:
                 connection.close()
                 return
             if not connection.pending and not connection.eof:
@@ -292,6 +305,8 @@ class Server:
         self.heads.pop(connection, None)
         self.idle.pop(connection, None)
         self.lingering.pop(connection, None)
+        if self.draining:
+            self._fewer.set()
 
     def _sweep(self) -> None:
         """Once in a while: end what has waited too long. Runs in the hub."""

@@ -103,6 +103,21 @@ def test_draining_closes_idle_connections_and_lets_running_requests_finish() -> 
     assert app.closed == 1
 
 
+def test_a_request_that_comes_on_a_kept_connection_while_draining_is_answered_and_the_last() -> None:
+    app = Waiting()
+    app.go.set()
+    with hosted(app) as served, socket.create_connection(served.address, timeout=10) as kept:
+        until(lambda: served.server.connections)
+        served.server.stop_accepting()
+        drained = green.spawn(served.server.drain, 5)
+        until(lambda: served.server.draining)
+        kept.sendall(b"GET /go HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = everything(kept)
+        assert drained.get() == 0
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"Connection: close\r\n" in answer
+
+
 def test_a_request_that_outlives_the_drain_is_killed_and_named(caplog: pytest.LogCaptureFixture) -> None:
     app = Waiting()
     with hosted(app) as served, socket.create_connection(served.address, timeout=10) as running:
