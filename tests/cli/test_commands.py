@@ -114,7 +114,7 @@ def test_a_new_service_passes_its_own_tests(tmp_path: Path) -> None:
     assert nucleon("new", "shop", folder=tmp_path).returncode == 0
     again = nucleon("new", "shop", folder=tmp_path)
     assert (again.returncode, again.stderr.count("\n")) == (1, 1)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "nucleon.testing.plugin", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=tmp_path / "shop", env=environment(), capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 passed" in done.stdout
