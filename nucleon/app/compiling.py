@@ -6,6 +6,7 @@ from typing import Any
 
 from nucleon.app.answering import endpoint_from
 from nucleon.app.route import Endpoint, Registered, Route, route_from
+from nucleon.app.scopes import admitting
 from nucleon.app.settings import Settings
 from nucleon.binding import Call, Handler, Known, Provider, Study, acceptable_from, answer_from, place_of, provider_from
 from nucleon.errors import SetupError
@@ -71,7 +72,10 @@ def _add(one: Registered, compiled: Compiled, registered: list[Registered], guar
     guard = None
     if auth is not None:
         guard = guards.setdefault(auth, _guard_from(auth))
-    plan = Study(one.handler, one.methods, one.pattern.parameters, compiled.known, guard=guard).finished()
+    admit = admitting(extras.get("scopes", ()))
+    if admit is not None and (guard is None or guard.kind is None):
+        raise SetupError(f"{place_of(function)}: scopes= needs an auth= that returns who asks, with scopes; scopes=() lifts a group's")
+    plan = Study(one.handler, one.methods, one.pattern.parameters, compiled.known, guard=guard, admit=admit).finished()
     hints = one.handler.hints()
     if "return" not in hints:
         raise SetupError(f"{place_of(function)} has no return annotation; it is the schema of the answer (None: no content)")

@@ -17,6 +17,7 @@ class Extras(TypedDict, total=False):
 
     limits: of the request. auth: a function like a provider's, called before the body is read; it raises (`Unauthorized`,
     `Forbidden`) or returns; the handler may take what it returns, by type. `auth=None` lifts a group's.
+    scopes: that the `scopes` of what auth returns must all hold.
     """
 
     deadline: float | None
@@ -24,6 +25,7 @@ class Extras(TypedDict, total=False):
     tags: Sequence[str]
     limits: Limits | None
     auth: Callable[..., Any] | None
+    scopes: Sequence[str]
 
 
 KNOWN = frozenset(Extras.__annotations__)
@@ -38,4 +40,6 @@ def merged(outer: Extras, inner: Mapping[str, Any], where: str) -> Extras:
     deadline = result.get("deadline")
     if deadline is not None and deadline <= 0:
         raise TypeError(f"{where}: deadline= is a number of seconds above 0, not {deadline}")
+    if isinstance(result.get("scopes"), str):
+        raise TypeError(f'{where}: scopes= is a tuple of names, such as ("orders:write",), not one str')
     return result

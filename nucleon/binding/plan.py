@@ -135,13 +135,22 @@ class Study:
     """Studies the signature of one handler (and of the providers it needs) into a `Plan`."""
 
     def __init__(
-        self, handler: Handler, methods: Iterable[str], path_names: tuple[str, ...], known: Known, *, guard: Provider | None = None
+        self,
+        handler: Handler,
+        methods: Iterable[str],
+        path_names: tuple[str, ...],
+        known: Known,
+        *,
+        guard: Provider | None = None,
+        admit: Callable[[Any], None] | None = None,
     ) -> None:
+        """guard: runs before anything else of the request is read. admit: called with what it made; raises to refuse."""
         self.handler = handler
         self.is_bodiless = set(methods) <= BODILESS
         self.path_names = path_names
         self.known = known
         self.guard = guard
+        self.admit = admit
         self.plan = Plan(handler.function)
         self.faults: list[str] = []
         self.body: str | None = None
@@ -154,7 +163,9 @@ class Study:
     def finished(self) -> Plan:
         """Return the plan. Raises `SetupError` with everything that is wrong with the signature, one line each."""
         if self.guard is not None:
-            self._provide(self.guard)
+            made, admit = self._provide(self.guard), self.admit
+            if admit is not None:
+                self.providing.append((self._slot(), lambda call, values: admit(values[made])))
             self._end_stage()
         positional, keywords = self._arguments(self.handler)
         self._end_stage()
