@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nucleon.app.answering import endpoint_from
+from nucleon.app.caching import cached
 from nucleon.app.route import Endpoint, Registered, Route, route_from
 from nucleon.app.scopes import admitting
 from nucleon.app.settings import Settings
@@ -86,7 +87,9 @@ def _add(one: Registered, compiled: Compiled, registered: list[Registered], guar
         raise SetupError(f"{place_of(function)}: {error}") from None
     limits = extras.get("limits")
     limit_bytes = settings.body_limit_bytes if limits is None else limits.body_bytes
-    endpoint = Endpoint(one.pattern.text, endpoint_from(plan, answer, acceptable_from(returns), limit_bytes, extras.get("deadline")))
+    respond = endpoint_from(plan, answer, acceptable_from(returns), limit_bytes, extras.get("deadline"))
+    cache = extras.get("cache")
+    endpoint = Endpoint(one.pattern.text, respond if cache is None else cached(respond, cache, is_private=auth is not None))
     for method in one.methods:
         compiled.router.add(method, one.pattern, endpoint)
         compiled.routes.append(route_from(one, method, plan, returns))

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from nucleon.app.caching import seconds_from
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -18,6 +20,7 @@ class Extras(TypedDict, total=False):
     limits: of the request. auth: a function like a provider's, called before the body is read; it raises (`Unauthorized`,
     `Forbidden`) or returns; the handler may take what it returns, by type. `auth=None` lifts a group's.
     scopes: that the `scopes` of what auth returns must all hold.
+    cache: how long a GET's answer may be kept: seconds or "60s", "5m", "1h", "1d".
     """
 
     deadline: float | None
@@ -26,6 +29,7 @@ class Extras(TypedDict, total=False):
     limits: Limits | None
     auth: Callable[..., Any] | None
     scopes: Sequence[str]
+    cache: int | str | None
 
 
 KNOWN = frozenset(Extras.__annotations__)
@@ -42,4 +46,10 @@ def merged(outer: Extras, inner: Mapping[str, Any], where: str) -> Extras:
         raise TypeError(f"{where}: deadline= is a number of seconds above 0, not {deadline}")
     if isinstance(result.get("scopes"), str):
         raise TypeError(f'{where}: scopes= is a tuple of names, such as ("orders:write",), not one str')
+    cache = result.get("cache")
+    if cache is not None:
+        try:
+            seconds_from(cache)
+        except ValueError as error:
+            raise TypeError(f"{where}: {error}") from None
     return result

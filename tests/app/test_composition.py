@@ -277,5 +277,5 @@ def test_start_up_reports_every_fault_with_its_place() -> None:
 
 
 def test_an_unknown_extra_is_refused() -> None:
-    with pytest.raises(TypeError, match="there is no extra cache"):
-        App("a").get("/", cache=5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="there is no extra colour"):
+        App("a").get("/", colour=5)  # type: ignore[call-arg]

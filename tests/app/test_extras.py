@@ -1,17 +1,22 @@
-"""What a route may say beside its path: scopes."""
+"""What a route may say beside its path: scopes, cache."""
 
 import io
 import json
+from typing import Any
 
 import pytest
 
-from nucleon import App, Header, Model, Response, SetupError
+from nucleon import App, Header, Model, NotFound, Response, SetupError
 from nucleon.message import Headers, Request
 
 
 class Clerk(Model):
     name: str
     scopes: frozenset[str]
+
+
+class Versioned(Model):
+    version: int
 
 
 class Loose(Model):
@@ -92,3 +97,45 @@ def test_scopes_without_anybody_to_hold_them_are_a_fault_at_start_up() -> None:
     with pytest.raises(SetupError, match=r"scopes= needs an auth=") as caught:
         app.check()
     assert len(str(caught.value).splitlines()) == 2
+
+
+def test_cache_lets_good_answers_of_get_be_kept_privately_where_there_is_auth() -> None:
+    app = App("a")
+    kept = app.group("/kept", cache="5m")
+
+    @kept.get("/{id}")
+    def one(id: int) -> Versioned:
+        if id == 0:
+            raise NotFound("none")
+        return Versioned(id)
+
+    @kept.get("/mine", auth=clerk, cache=60)
+    def mine() -> int:
+        return 1
+
+    @kept.post("")
+    def add() -> int:
+        return 1
+
+    @kept.get("/own")
+    def own() -> Response:
+        return Response(b"", headers={"cache-control": "no-store"})
+
+    @kept.get("/plain", cache=None)
+    def plain() -> int:
+        return 1
+
+    first = ask(app, "GET", "/kept/1")
+    assert first.header("Cache-Control") == ask(app, "HEAD", "/kept/1").header("Cache-Control") == "max-age=300"
+    again = ask(app, "GET", "/kept/1", if_none_match=first.header("ETag") or "")
+    assert (again.status, again.header("Cache-Control")) == (304, "max-age=300")
+    assert ask(app, "GET", "/kept/mine").header("Cache-Control") == "private, max-age=60"
+    assert [value for name, value in ask(app, "GET", "/kept/own").headers if name.lower() == "cache-control"] == ["no-store"]
+    others = [ask(app, "GET", "/kept/0"), ask(app, "POST", "/kept"), ask(app, "GET", "/kept/plain")]
+    assert [(one.status, one.header("Cache-Control")) for one in others] == [(404, None), (200, None), (200, None)]
+
+
+@pytest.mark.parametrize("cache", [0, -1, 1.5, True, "", "0s", "60 s", "1w", "soon"])
+def test_a_cache_that_is_no_time_is_refused_where_it_stands(cache: Any) -> None:
+    with pytest.raises(TypeError, match=r"the route /x: cache= is whole seconds above 0"):
+        App("a").get("/x", cache=cache)
