@@ -1,5 +1,6 @@
 """What a route may say beside its path; groups hand it down, the nearest wins."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -20,7 +21,7 @@ class Extras(TypedDict, total=False):
     limits: of the request. auth: a function like a provider's, called before the body is read; it raises (`Unauthorized`,
     `Forbidden`) or returns; the handler may take what it returns, by type. `auth=None` lifts a group's.
     scopes: that the `scopes` of what auth returns must all hold.
-    cache: how long a GET's answer may be kept: seconds or "60s", "5m", "1h", "1d".
+    cache: how long a GET's answer may be kept: seconds or "60s", "5m", "1h", "1d". version: "v1" puts /v1 before the whole path.
     """
 
     deadline: float | None
@@ -30,6 +31,7 @@ class Extras(TypedDict, total=False):
     auth: Callable[..., Any] | None
     scopes: Sequence[str]
     cache: int | str | None
+    version: str | None
 
 
 KNOWN = frozenset(Extras.__annotations__)
@@ -52,4 +54,7 @@ def merged(outer: Extras, inner: Mapping[str, Any], where: str) -> Extras:
             seconds_from(cache)
         except ValueError as error:
             raise TypeError(f"{where}: {error}") from None
+    version = result.get("version")
+    if version is not None and (not isinstance(version, str) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", version) is None):
+        raise TypeError(f'{where}: version= is one segment of a path, such as "v1", not {version!r}')
     return result

@@ -57,7 +57,7 @@ class Group:
 
         def add(function: F) -> F:
             try:
-                pattern = pattern_from(self.prefix + path)
+                pattern = pattern_from(_versioned(self.prefix + path, combined.get("version")))
             except ValueError as error:
                 raise SetupError(f"{place_of(function)}: {error}") from None
             self._registered.append(Registered(methods, pattern, Handler(function, local_names), combined))
@@ -68,3 +68,8 @@ class Group:
 
     def _changed(self) -> None:
         """Called after a registration; the app forgets what it compiled."""
+
+
+def _versioned(path: str, version: str | None) -> str:
+    """Return a path under its version; a path that does not begin with a slash stays wrong."""
+    return f"/{version}{path}" if version is not None and path[:1] in ("", "/") else path

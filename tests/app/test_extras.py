@@ -1,4 +1,4 @@
-"""What a route may say beside its path: scopes, cache."""
+"""What a route may say beside its path: scopes, cache, version."""
 
 import io
 import json
@@ -139,3 +139,40 @@ def test_cache_lets_good_answers_of_get_be_kept_privately_where_there_is_auth() 
 def test_a_cache_that_is_no_time_is_refused_where_it_stands(cache: Any) -> None:
     with pytest.raises(TypeError, match=r"the route /x: cache= is whole seconds above 0"):
         App("a").get("/x", cache=cache)
+
+
+def test_version_comes_before_the_whole_path_and_the_nearest_wins() -> None:
+    app = App("a")
+    orders = app.group("/orders", version="v1")
+
+    @orders.get("/{id}")
+    def first(id: int) -> str:
+        return f"first {id}"
+
+    @orders.get("/{id}", version="v2")
+    def second(id: int) -> str:
+        return f"second {id}"
+
+    @orders.get("/health", version=None)
+    def health() -> str:
+        return "well"
+
+    @app.get("", version="v1")
+    def root() -> str:
+        return "root"
+
+    assert [route.pattern for route in app.routes()] == ["/v1/orders/{id}", "/v2/orders/{id}", "/orders/health", "/v1"]
+    paths = ["/v1/orders/7", "/v2/orders/7", "/orders/health", "/v1"]
+    assert [ask(app, "GET", path).body for path in paths] == [b"first 7", b"second 7", b"well", b"root"]
+    assert ask(app, "GET", "/orders/7").status == 404
+
+
+@pytest.mark.parametrize("version", ["", "/v1", "v1/", "{v}", "..", 2])
+def test_a_version_that_is_no_segment_is_refused_where_it_stands(version: Any) -> None:
+    with pytest.raises(TypeError, match=r"the route /x: version= is one segment"):
+        App("a").get("/x", version=version)
+
+
+def test_a_version_does_not_mend_a_path_without_its_slash() -> None:
+    with pytest.raises(SetupError):
+        App("a").get("items", version="v1")(lambda: None)
