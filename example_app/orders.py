@@ -98,7 +98,7 @@ def all_orders() -> Iterator[Order]:
 def close_stale_orders(days: int) -> int:
     """Close the orders that were open for `days` or longer; return how many.
 
-    A batch: `nucleon run example_app:close_stale_orders 30`. It changes orders as a PATCH does.
+    A batch: `nucleon run example_app:close_stale_orders --days 30`. It changes orders as a PATCH does.
     """
     closed = 0
     for id in db.values("select id from orders where status = 'open' and created_at <= now() - make_interval(days => %s)", days):

@@ -12,6 +12,10 @@ from nucleon.binding.sources import taken_apart
 T = TypeVar("T")
 
 
+class NotGiven(TypeError):
+    """A parameter that neither the caller nor the app provides."""
+
+
 class Scope:
     """Injects resources and providers into the functions it calls; gives everything back at its end."""
 
@@ -39,7 +43,7 @@ class Scope:
     def call(self, function: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
         """Call a function with the arguments given; those missing are injected by type, or keep their default.
 
-        Raises TypeError for a parameter that neither the caller nor the app provides.
+        Raises `NotGiven` (a TypeError) for a parameter that neither the caller nor the app provides.
         """
         signature = inspect.signature(function)
         bound = signature.bind_partial(*arguments, **keywords)
@@ -55,7 +59,7 @@ class Scope:
                 bound.arguments[parameter.name] = value
             elif parameter.default is parameter.empty:
                 where = f"{place_of(function)}: parameter {parameter.name}"
-                raise TypeError(f"{where} was not given, and the app does not provide it outside a request")
+                raise NotGiven(f"{where} was not given, and the app does not provide it outside a request")
         bound.arguments = {name: bound.arguments[name] for name in signature.parameters if name in bound.arguments}
         return function(*bound.args, **bound.kwargs)
 

@@ -1,5 +1,6 @@
 """One request, as the application sees it."""
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from itertools import count
@@ -9,6 +10,14 @@ from nucleon.errors import ContentTooLarge, PreconditionFailed
 
 _PROCESS = secrets.token_hex(4)
 _NUMBERS = count(1)
+
+
+def _take_another_name() -> None:
+    global _PROCESS
+    _PROCESS = secrets.token_hex(4)
+
+
+os.register_at_fork(after_in_child=_take_another_name)  # workers count alike: their ids differ in the first part only
 
 
 class BodyReader(Protocol):

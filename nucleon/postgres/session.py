@@ -17,7 +17,7 @@ from nucleon.green import deadline_at
 from nucleon.hooks import query_ended
 from nucleon.pool import Pool, Slot
 from nucleon.postgres.connection import Connection
-from nucleon.postgres.errors import problem_from
+from nucleon.postgres.errors import ConstraintFailed, problem_from
 from nucleon.postgres.rows import Row, names_of
 
 Statement = str | Composable
@@ -82,6 +82,11 @@ def run(
         if failure.pgcode == "57014":
             connection.suspect = False  # the cancel has arrived: it cannot hit a later statement
         raise problem_from(failure, expired=connection.expired) from failure
+    except ValueError as failure:
+        error = failure
+        if "NUL" in str(failure):  # psycopg2 refuses it before anything is sent, so there is no code
+            raise ConstraintFailed("a text value has a NUL character, which PostgreSQL cannot store") from failure
+        raise
     except BaseException as failure:
         error = failure
         raise

@@ -67,6 +67,7 @@ def test_the_version_tells_what_is_in_use(tmp_path: Path) -> None:
         (("check", "--env", "producton"), 1, "did you mean 'production'"),
         (("run", "double", "--numbr", "1"), 2, "it takes --number, --loud"),
         (("run", "double", "--number", "x"), 2, "--number"),
+        (("run", "double"), 2, "parameter number was not given"),
         (("new", "Bad Name"), 1, "cannot name a service"),
     ],
 )

@@ -24,6 +24,14 @@ def test_a_row_becomes_a_model(db):
     assert db.one(Item, "select * from items where name = %(name)s", name="cup").id == 1
 
 
+def test_a_nul_in_a_text_is_the_callers_fault(db):
+    with pytest.raises(ConstraintFailed, match="NUL"):
+        add(db, "c\0p")
+    with pytest.raises(ConstraintFailed, match="NUL"), db.transaction():
+        add(db, "c\0p")
+    assert db.values("select name from items") == []
+
+
 def test_columns_that_the_model_lacks_are_left_out(db):
     add(db)
     assert db.one(Item, "select *, now() as extra from items").name == "cup"

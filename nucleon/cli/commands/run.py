@@ -16,6 +16,7 @@ def command(function: str, words: tuple[str, ...], target: str | None, folder: s
     Example:
       nucleon run example_app:close_stale_orders --days 30
     """
+    from nucleon.app.scope import NotGiven
     from nucleon.cli.calling import arguments_from, function_from
     from nucleon.cli.loading import ask_from, running
 
@@ -23,7 +24,10 @@ def command(function: str, words: tuple[str, ...], target: str | None, folder: s
     ask = ask_from(target or (module.partition(".")[0] if colon else None), environment, folder)
     with running(ask) as (_application, scope):
         called = function_from(module or ask.target.module, name)
-        result = scope.call(called, **arguments_from(called, words))
+        try:
+            result = scope.call(called, **arguments_from(called, words))
+        except NotGiven as error:
+            raise click.UsageError(str(error)) from error
         if result is not None:
             import msgspec
 
