@@ -19,7 +19,10 @@ def problem_response(problem: Problem, request: Request) -> Response:
 
 
 def response_from(error: Exception, request: Request) -> Response:
-    """Return the response for whatever was raised; server errors are logged, and only a `Problem` shows its text."""
+    """Return the response for whatever was raised; it is logged, and only a `Problem` shows its text.
+
+    Of a client's fault the log names the cause's type alone: a driver's message quotes the client's values.
+    """
     if not isinstance(error, Problem):
         log.error("%s %s failed [request %s]", request.method, request.path, request.id, exc_info=error)
         return problem_response(Problem(), request)
@@ -29,6 +32,10 @@ def response_from(error: Exception, request: Request) -> Response:
             "%s %s answered %d [request %s]: %s (cause: %s)",
             request.method, request.path, error.status, request.id, error, _cause_shown(cause),
         )  # fmt: skip
+    elif log.isEnabledFor(logging.INFO):
+        cause = error.__cause__
+        because = "" if cause is None else f" (cause: {type(cause).__name__})"
+        log.info("%s %s answered %d [request %s]: %s%s", request.method, request.path, error.status, request.id, error, because)
     return problem_response(error, request)
 
 
