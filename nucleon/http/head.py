@@ -24,6 +24,7 @@ _HOSTS: dict[str, bool] = {}
 _HOSTS_MAXIMUM = 1024
 _DIGITS = re.compile("[0-9]{1,18}")
 _ANY_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [^\x00-\x20\x7f]+ HTTP/[0-9]\.[0-9]")
 _AUTHORITY = re.compile(
     r"(?:(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})+|\[(?P<six>[0-9A-Fa-f:.]{2,45})\])(?::(?P<port>[0-9]{0,5}))?"
 )
@@ -70,7 +71,9 @@ def head_end(data: bytes, start: int, seen: int, limits: Limits) -> int:
 
 
 def _check_unfinished(data: bytes, start: int, limits: Limits, seen: int) -> None:
-    """Refuse early what no further bytes can repair: bare LF, endless lines."""
+    """Refuse early what no further bytes can repair: a first line of another protocol (TLS, say), bare LF, endless lines."""
+    if TOKEN[data[start]] == 0:
+        raise MalformedInput("the request line does not begin with a method and a space")
     at = data.find(b"\n", max(start, seen - 1))
     while at >= 0:
         if at == start or data[at - 1] != 13:
@@ -83,6 +86,8 @@ def _check_unfinished(data: bytes, start: int, limits: Limits, seen: int) -> Non
         return
     if first_end - start > limits.request_line_bytes:
         raise MalformedInput(f"the request line is longer than {limits.request_line_bytes} bytes", 414)
+    if _REQUEST_LINE.fullmatch(data, start, first_end) is None:
+        raise MalformedInput("the request line is not a method, a target and an HTTP version")
     if len(data) - max(data.rfind(b"\n"), start) > limits.field_bytes + 2:
         raise MalformedInput(f"a field is longer than {limits.field_bytes} bytes", 431)
 
