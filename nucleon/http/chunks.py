@@ -5,7 +5,10 @@ import re
 from nucleon.http.head import parse_fields
 from nucleon.http.malformed import Limits, MalformedInput
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)")
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_EXTENSION = rb"[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:%b)*)" % _EXTENSION)
 _SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
 
 
@@ -80,7 +83,7 @@ class ChunkedDecoder:
             raise MalformedInput("a chunk size line does not end with CRLF")
         line = _SIZE_LINE.fullmatch(data, at, end - 1)
         if line is None:
-            raise MalformedInput("a chunk size is not hexadecimal")
+            raise MalformedInput("a chunk size line is not a hexadecimal size and extensions")
         self._extension_bytes += len(line[2])
         if self._extension_bytes > self._limits.chunk_extension_bytes:
             raise MalformedInput("too many chunk extensions")

@@ -27,6 +27,7 @@ class Reader:
         self.requests: list[Reading] = []
         self.refused: int | None = None
         self.reason = ""
+        self.ended = False
         self._data = b""
         self._seen = 0
         self._head: RequestHead | None = None
@@ -34,7 +35,7 @@ class Reader:
         self._body = b""
 
     def receive(self, part: bytes) -> None:
-        if self.refused is not None:
+        if self.refused is not None or self.ended:
             return
         self._data += part
         try:
@@ -75,7 +76,8 @@ class Reader:
             self._body, self._data = self._data[:size], self._data[size:]
         self.requests.append(Reading(head.method, head.target, head.path, tuple(sorted(head.fields.items())), self._body))
         self._head = self._chunks = None
-        return True
+        self.ended = not head.keep_alive  # what follows on a connection that closes is never read
+        return head.keep_alive
 
 
 def readings(parts: list[bytes], limits: Limits = LIMITS) -> tuple[list[Reading], int | None]:
