@@ -3,7 +3,7 @@
 Inputs are the case table, the fuzzer's corpus, and mutations of both. Each difference is counted under what was read differently and
 what the stricter side said. Prints one table; a difference without an explanation below ends with 1 and an input that shows it.
 """
-# ruff: noqa: E501  (one explanation is one line)
+# ruff: noqa: E402, E501  (the files beside this one are found first; one explanation is one line)
 
 import argparse
 import random

@@ -3,6 +3,7 @@
 `pywsgi.WSGIServer` and `pywsgi.Input` are replaced before those tests are imported. Prints one JSON object: how many tests ran, and the
 names of those that failed or were skipped, each with the last line of what was said.
 """
+# ruff: noqa: E402  (the standard library is patched before anything else is imported)
 
 import io
 import json
