@@ -8,4 +8,4 @@ from nucleon import green
 green.patch()  # for a run without the options of pyproject.toml
 sys.path.insert(0, str(Path(__file__).parent / "fixtures"))  # one plugin per concern; the tests themselves are imported by path
 
-pytest_plugins = ["postgres_fixtures", "redis_fixtures", "service_fixtures"]
+pytest_plugins = ["postgres_fixtures", "redis_fixtures", "rabbitmq_fixtures", "service_fixtures"]

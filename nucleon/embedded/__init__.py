@@ -1,6 +1,7 @@
-"""PostgreSQL and Valkey from wheels, for development and tests: no server to install, one pair for each project."""
+"""PostgreSQL and Valkey from wheels, RabbitMQ from Debian's packages: for development and tests, no server to install."""
 
 from nucleon.embedded.project import Services, acquire, release
+from nucleon.embedded.rabbitmq import RabbitServer, running_rabbitmq
 from nucleon.embedded.servers import EmbeddedServer, PostgresServer, ValkeyServer
 
-__all__ = ["EmbeddedServer", "PostgresServer", "Services", "ValkeyServer", "acquire", "release"]
+__all__ = ["EmbeddedServer", "PostgresServer", "RabbitServer", "Services", "ValkeyServer", "acquire", "release", "running_rabbitmq"]

@@ -1,4 +1,4 @@
-"""One PostgreSQL or Valkey server in a folder: start, stop, restart, pause. For development and tests."""
+"""One server in a folder: start, stop, restart, pause. PostgreSQL and Valkey; RabbitMQ has a file of its own. For development and tests."""
 
 import ctypes
 import fcntl
@@ -25,7 +25,7 @@ POLL_SECONDS = 0.01
 
 
 class EmbeddedServer(ABC):
-    """A server process of ours in a folder; the two kinds below say how it is started and asked.
+    """A server process of ours in a folder; its kinds say how it is started and asked.
 
     folder: holds the data, the log and the lock; it is made when it is not there, and the data are kept.
     tcp: listen on a free port of 127.0.0.1 too (the same port over restarts), for tests with a proxy.
@@ -75,7 +75,7 @@ class EmbeddedServer(ABC):
         with self._lock() as lock, self.log.open("ab") as log:
             self._prepare(log)
             self._process = self._run(self._command(), log, lock)
-        _wait_for(self._has_started, START_SECONDS, f"{self.name} does not answer: see {self.log}")
+        wait_for(self._has_started, START_SECONDS, f"{self.name} does not answer: see {self.log}")
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server and wait until its process has gone.
@@ -120,6 +120,9 @@ class EmbeddedServer(ABC):
     def _choose_account(self) -> accounts.Account | None:
         return None
 
+    def _environment(self) -> dict[str, str]:
+        return _environment()
+
     @abstractmethod
     def _command(self) -> list[str]:
         """Return the program and its arguments."""
@@ -145,7 +148,7 @@ class EmbeddedServer(ABC):
         # two servers can never write the same data, whoever started the first and however that one died.
         lock = (self.folder / f"{self.name}.lock").open("ab")
         try:
-            _wait_for(lambda: lock_at_once(lock), STOP_SECONDS, f"another {self.name} still uses {self.data}")
+            wait_for(lambda: lock_at_once(lock), STOP_SECONDS, f"another {self.name} still uses {self.data}")
         except SetupError:
             lock.close()
             raise
@@ -159,7 +162,7 @@ class EmbeddedServer(ABC):
             stdout=log,
             stderr=log,
             cwd="/",
-            env=_environment(),
+            env=self._environment(),
             pass_fds=[lock.fileno()],
             start_new_session=True,  # a Ctrl-C in the terminal is for the service, not for its database
             preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, last_signal),  # noqa: PLW1509 - our processes start it from one thread
@@ -288,7 +291,8 @@ def lock_at_once(file: IO[Any]) -> bool:
     return True
 
 
-def _wait_for(condition: Callable[[], bool], patience_seconds: float, complaint: str) -> None:
+def wait_for(condition: Callable[[], bool], patience_seconds: float, complaint: str) -> None:
+    """Ask again and again until the condition is true. Raises SetupError with the complaint when patience ends."""
     end = time.monotonic() + patience_seconds
     while not condition():
         if time.monotonic() > end:
