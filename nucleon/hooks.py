@@ -43,6 +43,10 @@ class ConnectionOpened(Protocol):
     def __call__(self, *, resource: str, seconds: float) -> None: ...
 
 
+class ConnectionFailed(Protocol):
+    def __call__(self, *, resource: str, error: BaseException) -> None: ...
+
+
 class ConnectionClosed(Protocol):
     def __call__(self, *, resource: str, reason: str) -> None: ...
 
@@ -54,5 +58,6 @@ class PoolWaited(Protocol):
 request_ended: Hook[RequestEnded] = Hook("request_ended")
 query_ended: Hook[QueryEnded] = Hook("query_ended")
 connection_opened: Hook[ConnectionOpened] = Hook("connection_opened")
+connection_failed: Hook[ConnectionFailed] = Hook("connection_failed")
 connection_closed: Hook[ConnectionClosed] = Hook("connection_closed")
 pool_waited: Hook[PoolWaited] = Hook("pool_waited")

@@ -10,6 +10,8 @@ class Settings:
     """The pool and its connections. Times are seconds; 0 switches a time-out off.
 
     dsn: libpq's connection string or URI; what it leaves out comes from service file, `.pgpass` and libpq's defaults.
+    bridge_seconds: an outage shorter than this is waited out; in a longer one requests are refused at once, until it ends.
+    waiting_maximum: so many may stand in line; one more is refused at once.
     reset: "seen" cleans the session (DISCARD ALL) when a statement that changes it was seen; "always" after every use.
     """
 
@@ -18,6 +20,7 @@ class Settings:
     maximum: int = 10
     wait_seconds: float = 5.0
     waiting_maximum: int = 10_000
+    bridge_seconds: float = 2.0
     connect_seconds: float = 5.0
     lifetime_seconds: float = 1800.0
     idle_seconds: float = 600.0

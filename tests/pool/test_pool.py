@@ -108,7 +108,25 @@ def test_a_leak_is_reported_with_the_stack_that_took_it(caplog):
         slot = pool.take()
         until(lambda: "was not given back" in caplog.text)
     assert "test_a_leak_is_reported" in caplog.text
+    assert "its holder is running now" in caplog.text or "its holder is now at" in caplog.text
     pool.give_back(slot)
+    pool.stop()
+
+
+def test_a_leak_report_shows_where_the_holder_waits(caplog):
+    pool = pool_of(leak_seconds=0.1)
+
+    def hold_and_dawdle():
+        slot = pool.take()
+        gevent.sleep(60)
+        pool.give_back(slot)
+
+    holder = gevent.spawn(hold_and_dawdle)
+    with caplog.at_level(logging.WARNING):
+        until(lambda: "was not given back" in caplog.text)
+    told = caplog.text.split("its holder is now at")[1]
+    assert "gevent.sleep(60)" in told and caplog.text.count("was not given back") == 1
+    holder.kill()
     pool.stop()
 
 

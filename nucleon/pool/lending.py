@@ -8,93 +8,25 @@ back-off while somebody waits. Whoever takes a slot gives it back in a `finally`
 import logging
 import os
 import random
-import sys
-import traceback
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import gevent
-from gevent.event import Event
 
 from nucleon.errors import DeadlineExceeded, Problem, Unavailable
 from nucleon.green import deadline_at
 from nucleon.hooks import connection_closed, connection_opened, pool_waited
+from nucleon.pool.limits import Limits, PoolExhausted, SelfDeadlock
+from nucleon.pool.opening import Opening
+from nucleon.pool.slot import Slot, Waiter, leak_told, stack_here
 
 log = logging.getLogger("nucleon.pool")
 
 T = TypeVar("T")
-
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0  # back-off of connects: doubled, with full jitter
-
-
-class PoolExhausted(Unavailable):
-    """Nothing came free within the time that the taker may wait."""
-
-
-class SelfDeadlock(Problem):
-    """Everyone who holds a thing of the pool waits for a second one: nothing can ever come free."""
-
-    status = 500
-
-
-class PermanentFailure(Exception):
-    """Raised by `create` when trying again is useless (wrong password); its cause is told to everyone who waits."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a pool may do. Times in seconds; 0 switches `leak_seconds`, `idle_seconds` and `lifetime_seconds` off."""
-
-    minimum: int = 0
-    maximum: int = 10
-    wait_seconds: float = 5.0
-    waiting_maximum: int = 10_000
-    lifetime_seconds: float = 1800.0
-    idle_seconds: float = 600.0
-    validate_after_seconds: float = 0.5
-    validation_seconds: float = 2.0
-    leak_seconds: float = 0.0
-    parallel_connects: int = 2
-
-    def __post_init__(self) -> None:
-        if self.maximum < 1 or not 0 <= self.minimum <= self.maximum:
-            raise ValueError(f"a pool of minimum {self.minimum} and maximum {self.maximum} cannot be")
-
-
-class Slot(Generic[T]):
-    """A thing of the pool and what the pool knows about it."""
-
-    __slots__ = ("expires_at", "generation", "holder", "idle_since", "leak_told", "stack", "taken_at", "thing", "touched")
-
-    def __init__(self, thing: T, expires_at: float, generation: int) -> None:
-        self.thing = thing
-        self.expires_at = expires_at
-        self.generation = generation
-        self.idle_since = monotonic()
-        self.holder: object = None
-        self.taken_at = 0.0
-        self.leak_told = False
-        self.stack: list[str] = []
-        self.touched = False
-
-
-class _Waiter(Generic[T]):
-    __slots__ = ("error", "event", "greenlet", "slot")
-
-    def __init__(self) -> None:
-        self.event = Event()
-        self.greenlet = gevent.getcurrent()
-        self.slot: Slot[T] | None = None
-        self.error: Problem | None = None
 
 
 class Pool(Generic[T]):
@@ -114,7 +46,7 @@ class Pool(Generic[T]):
         create: Callable[[], T],
         close: Callable[[T], None],
         is_alive: Callable[[T], bool] = lambda thing: True,
-        check: Callable[[T, float], None] = lambda thing, seconds: None,
+        check: Callable[[T, float], None] | None = None,
         reset: Callable[[Slot[T]], bool] = lambda slot: True,
         limits: Limits | None = None,
     ) -> None:
@@ -122,14 +54,13 @@ class Pool(Generic[T]):
         self.limits = limits or Limits()
         self.closed_by_reason: Counter[str] = Counter()
         self.created = 0
-        self._create, self._close, self._is_alive, self._check, self._reset = create, close, is_alive, check, reset
+        self._close, self._is_alive, self._check, self._reset = close, is_alive, check, reset
         self._idle: list[Slot[T]] = []
         self._used: set[Slot[T]] = set()
-        self._waiters: deque[_Waiter[T]] = deque()
-        self._opening = 0
-        self._failures = 0
-        self._last_failure: Exception | None = None
-        self._generation = 0
+        self._waiters: deque[Waiter[T]] = deque()
+        self._opening: Opening[T] = Opening(
+            name, self.limits, create=create, wanted=self._wanted, deliver=self._take_in, refuse=self._refuse_all
+        )
         self._stopped = False
         self._keeper: gevent.Greenlet[..., None] | None = None
         self._pools.add(self)
@@ -139,7 +70,7 @@ class Pool(Generic[T]):
     @property
     def size(self) -> int:
         """How many things there are, those being opened included."""
-        return len(self._idle) + len(self._used) + self._opening
+        return len(self._idle) + len(self._used) + self._opening.running
 
     @property
     def waiting(self) -> int:
@@ -151,11 +82,18 @@ class Pool(Generic[T]):
         """How many things are lent out."""
         return len(self._used)
 
+    def numbers(self) -> dict[str, int]:
+        """Return what a gauge shows: in_use, idle, opening, maximum, waiting, created, closed."""
+        return {
+            "in_use": len(self._used), "idle": len(self._idle), "opening": self._opening.running, "maximum": self.limits.maximum,
+            "waiting": len(self._waiters), "created": self.created, "closed": self.closed_by_reason.total(),
+        }  # fmt: skip
+
     def __repr__(self) -> str:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.closed_by_reason.items()))
         return (
-            f"<Pool {self.name}: {len(self._used)} in use, {len(self._idle)} idle, {self._opening} opening of {self.limits.maximum}; "
-            f"{len(self._waiters)} waiting; {self.created} created, closed: {reasons or 'none'}>"
+            f"<Pool {self.name}: {len(self._used)} in use, {len(self._idle)} idle, {self._opening.running} opening "
+            f"of {self.limits.maximum}; {len(self._waiters)} waiting; {self.created} created, closed: {reasons or 'none'}>"
         )
 
     def take(self) -> Slot[T]:
@@ -187,7 +125,7 @@ class Pool(Generic[T]):
             self._drop(slot, "killed")
             raise
         if reason is None and monotonic() >= slot.expires_at:
-            reason = "lifetime"
+            reason = slot.condemned or "lifetime"
         if reason is None and self._stopped:
             reason = "stopped"
         if reason is not None:
@@ -201,14 +139,15 @@ class Pool(Generic[T]):
     def start(self) -> None:
         """Lend from now on (again, after `stop`)."""
         self._stopped = False
-        self._open_as_needed()
+        self._opening.open_as_needed()
 
     def stop(self) -> None:
         """Close what is idle; what is lent out is closed when it comes back; those who wait get `Unavailable`."""
         self._stopped = True
         self.evict("stopped")
+        self._opening.stop()
         while self._waiters:
-            self._refuse(self._waiters.popleft(), Unavailable(f"{self.name} is stopped"))
+            self._waiters.popleft().refuse(Unavailable(f"{self.name} is stopped"))
         if self._keeper is not None:
             self._keeper.kill(block=False)
             self._keeper = None
@@ -216,7 +155,7 @@ class Pool(Generic[T]):
     def evict(self, reason: str) -> None:
         """Close everything idle and let nothing that is lent out now come back into use."""
         for slot in self._used:
-            slot.expires_at = 0.0
+            slot.condemn(reason)
         idle, self._idle = self._idle, []
         for slot in idle:
             self._close_thing(slot, reason)
@@ -226,7 +165,7 @@ class Pool(Generic[T]):
         slot.taken_at = monotonic()
         if self.limits.leak_seconds:
             slot.leak_told = False
-            slot.stack = traceback.format_stack(sys._getframe(2), limit=12)
+            slot.stack = stack_here(skip=2)
         self._used.add(slot)
         return slot
 
@@ -259,12 +198,14 @@ class Pool(Generic[T]):
         """Whether the lent slot works; when not it has been dropped, with all that was idle as long."""
         now = monotonic()
         if now >= slot.expires_at:
-            self._drop(slot, "lifetime")
+            self._drop(slot, slot.condemned or "lifetime")
             return False
         try:
             alive = self._is_alive(slot.thing)
-            if alive and now - slot.idle_since >= self.limits.validate_after_seconds:
+            if self._check is not None and not (alive and now - slot.idle_since < self.limits.validate_after_seconds):
+                # What does not look well is asked too: the bytes that can be read may be a notice, not the end.
                 self._check(slot.thing, max(0.01, min(self.limits.validation_seconds, ends - now)))
+                alive = True
         except Exception:  # noqa: BLE001  whatever the check met, the thing is not lent
             alive = False
         except BaseException:
@@ -272,7 +213,8 @@ class Pool(Generic[T]):
             raise
         if not alive:
             self._drop(slot, "dead")
-            self._drop_dead()
+            if ends - now >= self.limits.validation_seconds:  # else the taker was in a hurry: that says little about the others
+                self._drop_dead()
         return alive
 
     def _drop_dead(self) -> None:
@@ -288,12 +230,14 @@ class Pool(Generic[T]):
         if len(self._waiters) >= self.limits.waiting_maximum:
             raise PoolExhausted(self._exhausted("the line is full"))
         self._refuse_self_deadlock()
-        waiter: _Waiter[T] = _Waiter()
+        if not self._used and (refusal := self._opening.refusal()) is not None:
+            raise refusal
+        waiter: Waiter[T] = Waiter()
         if first:
             self._waiters.appendleft(waiter)
         else:
             self._waiters.append(waiter)
-        self._open_as_needed()
+        self._opening.open_as_needed()
         try:
             waiter.event.wait(max(0.0, ends - monotonic()))
         except BaseException:
@@ -307,22 +251,19 @@ class Pool(Generic[T]):
         self._leave(waiter)
         raise waiter.error or self._too_late(ends)
 
-    def _leave(self, waiter: _Waiter[T]) -> None:
+    def _leave(self, waiter: Waiter[T]) -> None:
         if waiter in self._waiters:
             self._waiters.remove(waiter)
 
     def _too_late(self, ends: float) -> Problem:
+        if not self._used and (self._opening.failures or self._opening.running):
+            return self._opening.problem()
         at = deadline_at.get()
-        failure = self._last_failure
-        if failure is not None and self._failures:
-            if isinstance(failure, Problem):
-                return failure
-            problem = Unavailable(f"{self.name} cannot be reached")
-            problem.__cause__ = failure
-            return problem
         if at is not None and at <= ends:
             return DeadlineExceeded(self._exhausted("the deadline has passed"))
-        return PoolExhausted(self._exhausted(f"none came free within {self.limits.wait_seconds:g} s"))
+        problem = PoolExhausted(self._exhausted(f"none came free within {self.limits.wait_seconds:g} s"))
+        problem.__cause__ = self._opening.failure  # no more could be opened
+        return problem
 
     def _exhausted(self, why: str) -> str:
         return f"{self.name}: {why}; {len(self._used)} of {self.limits.maximum} connections in use, {len(self._waiters)} waiting"
@@ -352,19 +293,21 @@ class Pool(Generic[T]):
             return
         self._idle.append(slot)
 
-    def _refuse(self, waiter: _Waiter[T], error: Problem) -> None:
-        waiter.error = error
-        waiter.event.set()
+    def _refuse_all(self) -> None:
+        """Wake the line with an error, unless something that is lent out may still come back for it."""
+        if not self._used:
+            while self._waiters:
+                self._waiters.popleft().refuse(self._opening.problem())
 
     def _drop(self, slot: Slot[T], reason: str) -> None:
         self._used.discard(slot)
         slot.holder = None
         self._close_thing(slot, reason)
-        self._open_as_needed()
+        self._opening.open_as_needed()
 
     def _close_thing(self, slot: Slot[T], reason: str) -> None:
         self.closed_by_reason[reason] += 1
-        if slot.generation == self._generation:
+        if slot.generation == self._opening.generation:
             try:
                 self._close(slot.thing)
             except Exception:
@@ -372,68 +315,32 @@ class Pool(Generic[T]):
         for listener in connection_closed.listeners:
             listener(resource=self.name, reason=reason)
 
-    def _open_as_needed(self) -> None:
-        """Start as many openers as the line and the minimum ask for and the limits allow."""
+    def _wanted(self) -> int:
+        """How many more things could be used now: for the line and the minimum, within the maximum."""
         if self._stopped:
-            return
-        while True:
-            wanted = max(len(self._waiters), self.limits.minimum - len(self._idle) - len(self._used))
-            if self._opening >= min(wanted, self.limits.parallel_connects) or self.size >= self.limits.maximum:
-                return
-            self._opening += 1
-            gevent.spawn(Context().run, self._open, self._generation)
+            return 0
+        wanted = max(len(self._waiters), self.limits.minimum - len(self._idle) - len(self._used)) - self._opening.running
+        return max(0, min(wanted, self.limits.maximum - self.size))
 
-    def _open(self, generation: int) -> None:
-        try:
-            if self._failures:
-                longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (min(self._failures, 10) - 1))
-                gevent.sleep(random.uniform(longest / 4, longest))
-            if generation == self._generation and not self._stopped and self._is_wanted():
-                self._open_one(generation)
-        finally:
-            if generation == self._generation:
-                self._opening -= 1
-        if generation == self._generation:
-            self._open_as_needed()
-
-    def _is_wanted(self) -> bool:
-        return bool(self._waiters) or len(self._idle) + len(self._used) < self.limits.minimum
-
-    def _open_one(self, generation: int) -> None:
-        started = monotonic()
-        try:
-            thing = self._create()
-        except PermanentFailure as error:
-            self._failures += 1
-            self._last_failure = error.problem
-            while self._waiters:
-                self._refuse(self._waiters.popleft(), error.problem)
-            return
-        except Exception as error:  # noqa: BLE001  told to those who wait, and tried again
-            self._failures += 1
-            self._last_failure = error
-            log.warning("%s: cannot connect (try %d): %s", self.name, self._failures, str(error).strip().split("\n")[0])
-            return
+    def _take_in(self, thing: T, seconds: float) -> None:
         lifetime = self.limits.lifetime_seconds
         expires_at = monotonic() + lifetime * random.uniform(0.9, 1.1) if lifetime else float("inf")
-        slot = Slot(thing, expires_at, generation)
-        self._failures = 0
-        self._last_failure = None
+        slot = Slot(thing, expires_at, self._opening.generation)
         self.created += 1
         for listener in connection_opened.listeners:
-            listener(resource=self.name, seconds=monotonic() - started)
-        if self._stopped or generation != self._generation:
+            listener(resource=self.name, seconds=seconds)
+        if self._stopped:
             self._close_thing(slot, "stopped")
             return
         self._offer(slot)
         if self._keeper is None:
-            self._keeper = gevent.spawn(Context().run, self._keep, generation)
+            self._keeper = gevent.spawn(Context().run, self._keep, self._opening.generation)
 
     def _keep(self, generation: int) -> None:
         """Close what is too old or idle for too long, and report leaks, until the pool is empty or stopped."""
         times = [t for t in (self.limits.lifetime_seconds, self.limits.idle_seconds, self.limits.leak_seconds) if t]
         pause = min(30.0, max(0.05, min(times) / 4)) if times else 30.0
-        while generation == self._generation and not self._stopped and self.size:
+        while generation == self._opening.generation and not self._stopped and self.size:
             gevent.sleep(pause)
             now = monotonic()
             self._report_leaks(now)
@@ -443,26 +350,22 @@ class Pool(Generic[T]):
                 if reason == "lifetime" or (spare and self.limits.idle_seconds and now - slot.idle_since >= self.limits.idle_seconds):
                     self._idle.remove(slot)
                     self._close_thing(slot, reason)
-            self._open_as_needed()
-        if generation == self._generation:
+            self._opening.open_as_needed()
+        if generation == self._opening.generation:
             self._keeper = None
 
     def _report_leaks(self, now: float) -> None:
         for slot in self._used:
             if self.limits.leak_seconds and not slot.leak_told and slot.stack and now - slot.taken_at >= self.limits.leak_seconds:
                 slot.leak_told = True
-                log.warning(
-                    "%s: a connection is held for %.1f s and was not given back; taken by\n%s",
-                    self.name, now - slot.taken_at, "".join(slot.stack),
-                )  # fmt: skip
+                held = now - slot.taken_at
+                log.warning("%s: a connection is held for %.1f s and was not given back; %s", self.name, held, leak_told(slot))
 
     def _forget(self) -> None:
         """In a forked child: leave the parent's things alone (neither used nor closed) and begin empty."""
-        self._generation += 1
+        self._opening.forget()
         self._idle, self._used = [], set()
         self._waiters = deque()
-        self._opening = 0
-        self._failures = 0
         self._keeper = None
 
 

@@ -1,0 +1,76 @@
+"""A thing of the pool, who holds it, and who waits for one."""
+
+import sys
+import traceback
+from time import monotonic
+from types import CodeType, FrameType
+from typing import Any, Generic, TypeVar
+
+import gevent
+from gevent.event import Event
+
+from nucleon.errors import Problem
+
+T = TypeVar("T")
+
+DEPTH = 14  # frames of the borrower's stack that are kept
+
+
+class Slot(Generic[T]):
+    """A thing of the pool and what the pool knows about it. touched: its user may have left something behind in it."""
+
+    __slots__ = ("condemned", "expires_at", "generation", "holder", "idle_since", "leak_told", "stack", "taken_at", "thing", "touched")
+
+    def __init__(self, thing: T, expires_at: float, generation: int) -> None:
+        self.thing = thing
+        self.expires_at = expires_at
+        self.generation = generation
+        self.condemned: str | None = None
+        self.idle_since = monotonic()
+        self.holder: Any = None
+        self.taken_at = 0.0
+        self.leak_told = False
+        self.stack: list[tuple[CodeType, int]] = []
+        self.touched = False
+
+    def condemn(self, reason: str) -> None:
+        """Let it not come back into use: it is closed when it is given back."""
+        self.condemned = reason
+        self.expires_at = 0.0
+
+
+class Waiter(Generic[T]):
+    """A greenlet in the line; it gets a slot or an error."""
+
+    __slots__ = ("error", "event", "greenlet", "slot")
+
+    def __init__(self) -> None:
+        self.event = Event()
+        self.greenlet = gevent.getcurrent()
+        self.slot: Slot[T] | None = None
+        self.error: Problem | None = None
+
+    def refuse(self, error: Problem) -> None:
+        """Wake it with an error."""
+        self.error = error
+        self.event.set()
+
+
+def stack_here(skip: int) -> list[tuple[CodeType, int]]:
+    """Return code and line of the callers, the innermost first: cheap to take, formatted only when somebody reads it."""
+    frames: list[tuple[CodeType, int]] = []
+    frame: FrameType | None = sys._getframe(skip + 1)
+    while frame is not None and len(frames) < DEPTH:
+        frames.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return frames
+
+
+def leak_told(slot: Slot[Any]) -> str:
+    """Return where a slot was taken, and where its holder is now."""
+    summaries = [traceback.FrameSummary(code.co_filename, line, code.co_name) for code, line in reversed(slot.stack)]
+    text = "taken by\n" + "".join(traceback.format_list(summaries))
+    frame = getattr(slot.holder, "gr_frame", None)
+    if frame is not None:
+        return text + "its holder is now at\n" + "".join(traceback.format_stack(frame, limit=DEPTH))
+    return text + ("its holder has ended" if getattr(slot.holder, "dead", False) else "its holder is running now")
