@@ -1,7 +1,12 @@
-"""Redis as a resource: every command of redis-py, on greenlets, with bounded waits, and a typed cache."""
+"""Redis as a resource: every command of redis-py, on greenlets, with bounded waits, and tools over it."""
 
 from nucleon.redis.cache import Cache
 from nucleon.redis.client import Pipeline, PubSub, Redis
+from nucleon.redis.hub import Hub
 from nucleon.redis.settings import Settings
+from nucleon.redis.subscriptions import Gap, Message, Subscription, SubscriptionClosed
+from nucleon.redis.topics import Topic
 
-__all__ = ["Cache", "Pipeline", "PubSub", "Redis", "Settings"]
+__all__ = [
+    "Cache", "Gap", "Hub", "Message", "Pipeline", "PubSub", "Redis", "Settings", "Subscription", "SubscriptionClosed", "Topic",
+]  # fmt: skip

@@ -1,25 +1,63 @@
-"""A typed cache over Redis: JSON values, expiry, and one load for many equal misses."""
+"""A typed cache over Redis: JSON values, expiry, and one load for many equal misses, in one worker and across workers."""
 
+import logging
+import random
+import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from string import Formatter
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import msgspec
 
 from nucleon import green
-from nucleon.errors import DeadlineExceeded, SetupError, Unavailable
+from nucleon.errors import DeadlineExceeded, NotFound, Problem, SetupError, Unavailable
+from nucleon.redis.entries import CLAIM, INVALIDATE, STORE, Entry, claim_key, claimed, entry_from, stored_from
+from nucleon.redis.grace import grace, spawn_apart
+from nucleon.redis.patterns import KeyPattern
+from nucleon.redis.scripts import RELEASE, Commands
 
 T = TypeVar("T")
+log = logging.getLogger("nucleon.redis")
 
-INVALIDATED = b""
-"""What stands in place of an invalidated value for a moment, so that a load which began before cannot store what it read."""
+AWAY = Entry(b"")
+"""What is read when Redis is away and the cache is told to load then; nothing is claimed or stored."""
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.005, 0.25  # of the one greenlet per worker that waits for another worker's load
 
 
-class Commands(Protocol):
-    """What the cache needs of a client."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """How long a cache keeps what.
 
-    def execute_command(self, *args: Any, **options: Any) -> Any: ...
+    ttl_seconds: a value is fresh. stale_seconds: after that it is still given while one greenlet loads it again (RFC 5861 section 3).
+    stale_if_error_seconds: after that it is given when loading fails (RFC 5861 section 4). negative_seconds: a `NotFound` of the load is
+    remembered. load_seconds: a load may hold off the other workers for so long, and a load in the background may take so long.
+    when_away: with Redis away, "raise" `Unavailable`, or "load" from the source (once per worker and key at a time).
+    """
+
+    ttl_seconds: float
+    stale_seconds: float = 0
+    stale_if_error_seconds: float = 0
+    negative_seconds: float = 0
+    load_seconds: float = 10
+    when_away: str = "raise"
+
+    def __post_init__(self) -> None:
+        for name in ("ttl_seconds", "load_seconds"):
+            if getattr(self, name) <= 0:
+                raise SetupError(f"{name} must be more than 0, not {getattr(self, name)}")
+        for name in ("stale_seconds", "stale_if_error_seconds", "negative_seconds"):
+            if getattr(self, name) < 0:
+                raise SetupError(f"{name} cannot be negative: {getattr(self, name)}")
+        if self.when_away not in ("raise", "load"):
+            raise SetupError(f'when_away is "raise" or "load", not {self.when_away!r}')
+
+    @property
+    def milliseconds(self) -> int:
+        """How long Redis keeps a value."""
+        return max(1, round((self.ttl_seconds + max(self.stale_seconds, self.stale_if_error_seconds)) * 1000))
 
 
 class _Flight(Generic[T]):
@@ -38,99 +76,266 @@ class Cache(Generic[T]):
 
     kind: a `Model`, a dataclass or whatever msgspec encodes. key: a pattern such as `"item:{id}"`; its fields are the keyword
     arguments of every method. A value that no longer fits the type (an older release wrote it) counts as a miss.
+    clock: seconds since the epoch; what is fresh is judged by it, what is forgotten by Redis.
     """
 
-    GRACE_SECONDS = 2.0  # how long an invalidation keeps loads from storing: longer than a load should take
+    GRACE_SECONDS = 2.0  # how long an invalidation keeps loads that began before it from storing: longer than a load should take
+    MAXIMUM_REFRESHES = 100  # loads in the background per cache and worker; beyond, stale values are given without
+    RETRY_SECONDS = 30.0  # how long an invalidation is tried again when Redis is away
 
-    def __init__(self, commands: Commands, kind: type[T], key: str, *, ttl_seconds: float) -> None:
-        if ttl_seconds <= 0:
-            raise SetupError(f"cache {key!r}: ttl_seconds must be more than 0, not {ttl_seconds}")
+    def __init__(
+        self, commands: Commands, kind: type[T], key: str, keeping: Keeping, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._commands = commands
-        self._pattern = key
-        self._fields = frozenset(name for _, name, _, _ in Formatter().parse(key) if name is not None)
-        if not all(name.isidentifier() for name in self._fields):
-            raise SetupError(f"cache {key!r}: its fields must be plain names, such as 'item:{{id}}'")
-        self._ttl_milliseconds = max(1, round(ttl_seconds * 1000))
+        self._pattern = KeyPattern(key, "cache")
+        self.keeping = keeping
+        self._clock = clock
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(kind)
         self._flights: dict[str, _Flight[T]] = {}
-        self.hits = self.misses = 0
+        self._refreshing: set[str] = set()
+        self._retrying: set[str] = set()
+        self.hits = self.misses = self.stale = self.loads = 0
 
     def key(self, **key: object) -> str:
-        """Return the Redis key; ":" and "%" in values are escaped, so that different values never share a key."""
-        if key.keys() != self._fields:
-            raise TypeError(f"cache {self._pattern!r} takes {sorted(self._fields)}, not {sorted(key)}")
-        return self._pattern.format_map({name: str(value).replace("%", "%25").replace(":", "%3A") for name, value in key.items()})
+        """Return the Redis key; ":", "%", "{" and "}" in values are escaped, so that different values never share a key."""
+        return self._pattern.filled(key)
 
     def get(self, **key: object) -> T | None:
-        """Return the value, or None when there is none."""
-        found = self._read(self.key(**key))
-        return None if found is None else found[0]
+        """Return the value while it is fresh, or None when there is none (or a remembered absence)."""
+        place = self.key(**key)
+        try:
+            found = self._given(place, self._read(place))
+        except NotFound:
+            return None
+        if found is None:
+            self.misses += 1
+            return None
+        return found[0]
 
     def put(self, value: T, /, **key: object) -> None:
-        """Store the value for `ttl_seconds`."""
+        """Store the value, whatever is there and whoever is loading."""
         place = self.key(**key)
         self._flights.pop(place, None)
-        self._commands.execute_command("SET", place, self._encoder.encode(value), "PX", self._ttl_milliseconds)
+        data = stored_from("v", self._clock() + self.keeping.ttl_seconds, self._encoder.encode(value))
+        self._commands.execute_command("SET", place, data, "PX", self.keeping.milliseconds)
 
     def invalidate(self, **key: object) -> None:
         """Forget the value. Call it after the transaction that changed the source has committed."""
+        self._invalidate(self.key(**key))
+
+    def invalidation(self, **key: object) -> Callable[[], None]:
+        """Return the function that forgets the value, for a transaction: `db.after_commit(items.invalidation(id=7))`.
+
+        It does not raise when Redis is away, for the commit cannot be undone any more: it is tried again in the background for
+        `RETRY_SECONDS`, and the log says when that did not help.
+        """
         place = self.key(**key)
-        self._flights.pop(place, None)
-        self._commands.execute_command("SET", place, INVALIDATED, "PX", round(self.GRACE_SECONDS * 1000))
+
+        def invalidate() -> None:
+            try:
+                with grace():  # the deadline may have passed in the commit
+                    self._invalidate(place)
+            except (Unavailable, DeadlineExceeded):
+                self._retry_soon(place)
+
+        return invalidate
 
     def get_or(self, load: Callable[..., T], /, **key: object) -> T:
         """Return the value, or what `load(**key)` returns, which is stored then.
 
         Equal misses of one worker at the same time load once: the others wait, each until its own deadline, and share the value or the
-        error. When the loader is killed or out of time, the next in line loads.
+        error. Of several workers one loads and the others wait for its value. When the loader is killed or out of time, the next
+        in line loads. Raises what `load` raises; `NotFound` from a remembered absence; `Unavailable` when Redis is away.
         """
         place = self.key(**key)
         while True:
-            found = self._read(place)
+            entry = self._read(place)
+            found = self._given(place, entry, lambda: load(**key))
             if found is not None:
                 return found[0]
             flight = self._flights.get(place)
             if flight is None:
-                return self._load(place, lambda: load(**key))
+                self.misses += 1
+                return self._fly(place, lambda: load(**key), entry)
             flight.landed.wait()
             if flight.value is not None:
                 return flight.value[0]
             if flight.error is not None:
                 raise flight.error
 
-    def _load(self, place: str, load: Callable[[], T]) -> T:
+    def _read(self, place: str) -> Entry:
+        try:
+            return entry_from(self._commands.execute_command("GET", place, NEVER_DECODE=True))
+        except Unavailable:
+            if self.keeping.when_away == "load":
+                return AWAY
+            raise
+
+    def _given(self, place: str, entry: Entry, load: Callable[[], T] | None = None) -> tuple[T] | None:
+        """Return what may be given without loading; None for a miss. Raises `NotFound` from a remembered absence."""
+        if entry.kind is None:
+            return None
+        late_seconds = self._clock() - entry.fresh_until
+        if entry.kind == "n":
+            if late_seconds >= 0:
+                return None
+            self.hits += 1
+            raise NotFound(entry.data.decode() or None)
+        if late_seconds >= (self.keeping.stale_seconds if load is not None else 0):
+            return None
+        found = self._decoded(entry)
+        if found is None:
+            return None
+        if late_seconds < 0:
+            self.hits += 1
+        elif load is not None:
+            self.stale += 1
+            self._refresh_soon(place, load, entry)
+        return found
+
+    def _decoded(self, entry: Entry) -> tuple[T] | None:
+        try:
+            return (self._decoder.decode(entry.data),) if entry.kind == "v" else None
+        except msgspec.DecodeError:
+            return None
+
+    def _fly(self, place: str, load: Callable[[], T], entry: Entry) -> T:
+        """Load for everybody in this worker who waits."""
         flight: _Flight[T] = _Flight()
         self._flights[place] = flight
         try:
-            value = load()
+            value = self._load_alone(place, load, entry)
             flight.value = (value,)
-            with suppress(Unavailable):  # the value is good, though the next one has to load it again
-                self._commands.execute_command("SET", place, self._encoder.encode(value), "PX", self._ttl_milliseconds, "NX")
             return value
-        except DeadlineExceeded:
-            raise  # ours, not theirs
         except Exception as error:
-            flight.error = error
+            stale = self._stale_for(error, entry)
+            if stale is not None:
+                flight.value = stale
+                return stale[0]
+            if not isinstance(error, DeadlineExceeded):  # a deadline is ours, not theirs: the next in line loads
+                flight.error = error
             raise
         finally:
             if self._flights.get(place) is flight:
                 del self._flights[place]
             flight.landed.set()
 
-    def _read(self, place: str) -> tuple[T] | None:
-        data = self._commands.execute_command("GET", place, NEVER_DECODE=True)
-        if data:
-            try:
-                value = self._decoder.decode(data)
-            except msgspec.DecodeError:
-                self._commands.execute_command("DEL", place)
+    def _load_alone(self, place: str, load: Callable[[], T], entry: Entry) -> T:
+        """Load when no other worker does; else wait for its value, and load when it gives up."""
+        if entry is AWAY:
+            return load()
+        token, pause = secrets.token_hex(8), FIRST_PAUSE_SECONDS
+        while True:
+            verdict, with_it = self._claim(place, entry, token)
+            if verdict == "yours":
+                return self._load_claimed(place, load, with_it, token)
+            if verdict == "away":
+                return load()
+            if verdict == "found":
+                entry = entry_from(with_it)
+                found = self._given(place, entry)
+                if found is not None:
+                    return found[0]
             else:
-                self.hits += 1
-                return (value,)
-        self.misses += 1
-        return None
+                green.sleep(pause * random.uniform(0.5, 1))
+                pause = min(pause * 1.6, LONGEST_PAUSE_SECONDS)
+
+    def _claim(self, place: str, entry: Entry, token: str) -> tuple[str, bytes]:
+        milliseconds = round(self.keeping.load_seconds * 1000)
+        try:
+            return claimed(CLAIM.run(self._commands, [place, claim_key(place)], entry.head, token, milliseconds, raw=True))
+        except Unavailable:
+            if self.keeping.when_away == "load":
+                return "away", b""
+            raise
+
+    def _load_claimed(self, place: str, load: Callable[[], T], head: bytes, token: str) -> T:
+        """Load and store, unless the key changed since `head` was read; the claim is given back whatever happens."""
+        self.loads += 1
+        is_held = True
+        try:
+            try:
+                value = load()
+            except NotFound as absence:
+                seconds = self.keeping.negative_seconds
+                if seconds:
+                    data = stored_from("n", self._clock() + seconds, (absence.detail or "").encode())
+                    is_held = not self._store(place, token, head, (data, max(1, round(seconds * 1000))))
+                raise
+            data = stored_from("v", self._clock() + self.keeping.ttl_seconds, self._encoder.encode(value))
+            is_held = not self._store(place, token, head, (data, self.keeping.milliseconds))
+            return value
+        finally:
+            if is_held:
+                with suppress(Unavailable, DeadlineExceeded), grace():  # else it ends by itself after load_seconds
+                    RELEASE.run(self._commands, [claim_key(place)], token)
+
+    def _store(self, place: str, token: str, head: bytes, stored: tuple[bytes, int]) -> bool:
+        """Store and give the claim back. False: Redis is away; the value is good, though the next one has to load it again."""
+        try:
+            STORE.run(self._commands, [place, claim_key(place)], head, *stored, token)
+        except Unavailable:
+            return False
+        return True
+
+    def _stale_for(self, error: Exception, entry: Entry) -> tuple[T] | None:
+        """Return the old value when loading failed through no fault of the client and the value is not too old."""
+        if isinstance(error, Problem) and error.status < 500:
+            return None
+        found = self._decoded(entry)
+        if found is None or self._clock() - entry.fresh_until >= self.keeping.stale_if_error_seconds:
+            return None
+        self.stale += 1
+        log.warning("cache %r gives a stale value: loading failed with %s: %s", self._pattern.text, type(error).__name__, error)
+        return found
+
+    def _refresh_soon(self, place: str, load: Callable[[], T], entry: Entry) -> None:
+        if place in self._refreshing or place in self._flights or len(self._refreshing) >= self.MAXIMUM_REFRESHES:
+            return
+        self._refreshing.add(place)
+        spawn_apart(self._refresh, place, load, entry)
+
+    def _refresh(self, place: str, load: Callable[[], T], entry: Entry) -> None:
+        token = secrets.token_hex(8)
+        try:
+            with green.deadline(self.keeping.load_seconds):
+                verdict, head = self._claim(place, entry, token)
+                if verdict == "yours":
+                    self._load_claimed(place, load, head, token)
+        except Exception as error:  # noqa: BLE001  nobody waits for it: the log is told, and the next reader tries again
+            log.warning("cache %r could not refresh: %s: %s", self._pattern.text, type(error).__name__, error)
+        finally:
+            self._refreshing.discard(place)
+
+    def _invalidate(self, place: str) -> None:
+        self._flights.pop(place, None)
+        INVALIDATE.run(self._commands, [place, claim_key(place)], stored_from("i", 0), round(self.GRACE_SECONDS * 1000))
+
+    def _retry_soon(self, place: str) -> None:
+        if place in self._retrying:
+            return
+        if len(self._retrying) >= self.MAXIMUM_REFRESHES:
+            log.error("cache %r: %s could not be invalidated: too many others wait for Redis", self._pattern.text, place)
+            return
+        self._retrying.add(place)
+        spawn_apart(self._retry, place)
+
+    def _retry(self, place: str) -> None:
+        pause, end = 0.05, time.monotonic() + self.RETRY_SECONDS
+        try:
+            while time.monotonic() < end:
+                green.sleep(pause * random.uniform(0.5, 1))
+                pause = min(pause * 2, 2.0)
+                with suppress(Unavailable, DeadlineExceeded):
+                    self._invalidate(place)
+                    return
+            log.error("cache %r: %s could not be invalidated: Redis was away for %g s", self._pattern.text, place, self.RETRY_SECONDS)
+        finally:
+            self._retrying.discard(place)
 
     def __repr__(self) -> str:
-        seconds, loading = self._ttl_milliseconds / 1000, len(self._flights)
-        return f"<Cache {self._pattern!r} for {seconds:g} s: {self.hits} hits, {self.misses} misses, {loading} loading>"
+        return (
+            f"<Cache {self._pattern.text!r} for {self.keeping.ttl_seconds:g} s: {self.hits} hits, {self.misses} misses, "
+            f"{self.stale} stale, {len(self._flights)} loading, {len(self._refreshing)} refreshing>"
+        )

@@ -10,15 +10,14 @@ import redis
 from nucleon import hooks
 from nucleon.errors import SetupError
 from nucleon.redis.border import translated
-from nucleon.redis.cache import Cache
 from nucleon.redis.connection import Pool
+from nucleon.redis.offers import Offers
 from nucleon.redis.settings import Settings as RedisSettings
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Redis(redis.Redis):
+class Redis(Offers, redis.Redis):
     """A resource: `cache = app.use(Redis())`; then every command of redis-py is a method: `cache.incr("visits")`.
 
     Raises `Unavailable` (503) when the server is away or all connections stay taken, `DeadlineExceeded` (504) at the deadline of the
@@ -53,6 +52,7 @@ class Redis(redis.Redis):
 
     def stop(self) -> None:
         """Close all connections; a command after that opens new ones."""
+        self.stop_offers()
         self._pool.disconnect()
 
     def health(self) -> None:
@@ -72,10 +72,6 @@ class Redis(redis.Redis):
     def pubsub(self, **options: Any) -> "PubSub":
         """Subscribe to channels; it holds a connection of the pool until it is closed (use it with `with`)."""
         return PubSub(self.connection_pool, **options)
-
-    def of(self, kind: type[T], key: str, *, ttl_seconds: float) -> Cache[T]:
-        """Return a typed cache: `items = cache.of(Item, "item:{id}", ttl_seconds=60)`."""
-        return Cache(self, kind, key, ttl_seconds=ttl_seconds)
 
     @property
     def _pool(self) -> Pool:

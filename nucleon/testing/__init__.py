@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nucleon.testing.client import Answer, Client
+    from nucleon.testing.clock import HeldClock
     from nucleon.testing.live import LiveServer, free_port
     from nucleon.testing.peers import ScriptedPeer
     from nucleon.testing.proxy import TcpProxy
     from nucleon.testing.waiting import eventually
 
-__all__ = ["Answer", "Client", "LiveServer", "ScriptedPeer", "TcpProxy", "eventually", "free_port"]
+__all__ = ["Answer", "Client", "HeldClock", "LiveServer", "ScriptedPeer", "TcpProxy", "eventually", "free_port"]
 
 _FILES = {
     "Answer": "client",
     "Client": "client",
+    "HeldClock": "clock",
     "LiveServer": "live",
     "ScriptedPeer": "peers",
     "TcpProxy": "proxy",

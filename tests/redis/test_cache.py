@@ -39,8 +39,9 @@ class Source:
 
     def __call__(self, id: int) -> Item:
         self.loads += 1
+        number = self.loads
         self.go.wait()
-        return Item(id, f"load {self.loads}")
+        return Item(id, f"load {number}")
 
 
 def test_what_is_put_comes_back_with_its_type(items: Cache[Item]) -> None:
@@ -128,6 +129,8 @@ def test_a_load_that_began_before_an_invalidation_is_not_stored(items: Cache[Ite
     source.go.set()
     early.get()
     late.get()
+    assert items.get(id=1) == Item(1, "load 2")
+    items.invalidate(id=1)
     assert items.get(id=1) is None
 
 

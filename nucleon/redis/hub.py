@@ -1,0 +1,253 @@
+"""Pub/sub for a whole worker over one connection: any number of subscribers, each with a bounded queue.
+
+One greenlet owns the connection. Subscribers only change what is wanted and nudge it with a message to a channel of its own; it
+compares what is wanted with what it has asked for. So nobody can be killed in the middle of a write to the shared connection.
+"""
+
+import logging
+import random
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+from redis.exceptions import RedisError
+
+from nucleon import green
+from nucleon.errors import DeadlineExceeded, Unavailable
+from nucleon.redis.grace import spawn_apart
+from nucleon.redis.subscriptions import Message, Overflow, Subscription
+
+T = TypeVar("T")
+Name = tuple[str, str]
+"""("channel" or "pattern", its text)."""
+log = logging.getLogger("nucleon.redis")
+
+
+class Client(Protocol):
+    """What the hub needs of a client."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any: ...
+
+    def pubsub(self, **options: Any) -> Any: ...
+
+
+class _Place:
+    """A channel or pattern that somebody wants."""
+
+    __slots__ = ("confirmed", "has_gap", "subscribers")
+
+    def __init__(self) -> None:
+        self.subscribers: set[Subscription[Any]] = set()
+        self.confirmed = green.Event()
+        self.has_gap = False
+
+
+class Hub:
+    """Subscriptions of one worker. It connects with the first subscriber and lets go some seconds after the last.
+
+    A lost connection is made again with back-off; every subscriber then finds a `Gap` in its queue where messages may be missing.
+    """
+
+    PATIENCE_SECONDS = 5.0  # for a subscription to be confirmed, and for an answer to PING
+    PING_SECONDS = 10.0  # of silence before the server is asked whether it is still there
+    TICK_SECONDS = 1.0  # a nudge that was lost is noticed after this
+    IDLE_SECONDS = 10.0  # without subscribers before the connection is given back
+    LONGEST_PAUSE_SECONDS = 2.0  # between two attempts to connect
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._control = f"nucleon:hub:{secrets.token_hex(8)}"
+        self._places: dict[Name, _Place] = {}
+        self._asked: set[Name] = set()
+        self._keeper: green.Greenlet[..., Any] | None = None
+        self._is_nudged = False
+        self.is_connected = False
+        self.reconnects = 0
+
+    def publish(self, channel: str, data: bytes | str) -> int:
+        """Publish; return how many connections of the whole system received it. Raises `Unavailable`, `DeadlineExceeded`."""
+        return int(self._client.execute_command("PUBLISH", channel, data))
+
+    def subscribe(
+        self, *channels: str, maximum: int = 1000, maximum_bytes: int = 16_777_216, overflow: Overflow = "drop_oldest"
+    ) -> Subscription[Message]:
+        """Return what is published to these channels from now on: when this returns, Redis has confirmed.
+
+        Raises `Unavailable` when Redis does not confirm in time, `DeadlineExceeded` at the deadline.
+        """
+        names = [("channel", channel) for channel in channels]
+        return self.join(names, _as_it_is, maximum=maximum, maximum_bytes=maximum_bytes, overflow=overflow)
+
+    def psubscribe(
+        self, *patterns: str, maximum: int = 1000, maximum_bytes: int = 16_777_216, overflow: Overflow = "drop_oldest"
+    ) -> Subscription[Message]:
+        """As `subscribe`, for patterns such as `"chat:*"` (PSUBSCRIBE)."""
+        names = [("pattern", pattern) for pattern in patterns]
+        return self.join(names, _as_it_is, maximum=maximum, maximum_bytes=maximum_bytes, overflow=overflow)
+
+    def join(
+        self, names: list[Name], read: Callable[[Message], T], *, maximum: int, maximum_bytes: int, overflow: Overflow
+    ) -> Subscription[T]:
+        """Subscribe to channels and patterns, with a function that reads the messages."""
+        subscription: Subscription[T] = Subscription(
+            read, lambda: self._leave(names, subscription), maximum=maximum, maximum_bytes=maximum_bytes, overflow=overflow
+        )
+        places = [self._places.setdefault(name, _Place()) for name in names]
+        for place in places:
+            place.subscribers.add(subscription)
+        try:
+            self._begin()
+            for place in places:
+                if not place.confirmed.is_set():
+                    self._nudge()
+                if not place.confirmed.wait(self.PATIENCE_SECONDS):
+                    raise Unavailable("Redis did not confirm the subscription")
+        except BaseException:
+            subscription.close()
+            raise
+        return subscription
+
+    def stop(self) -> None:
+        """End every subscription and give the connection back. A later `subscribe` begins anew."""
+        keeper, self._keeper = self._keeper, None
+        for place in list(self._places.values()):
+            for subscription in tuple(place.subscribers):
+                subscription.end()
+        if keeper is not None:
+            keeper.kill()
+
+    def _leave(self, names: list[Name], subscription: Subscription[Any]) -> None:
+        for name in names:
+            place = self._places.get(name)
+            if place is not None:
+                place.subscribers.discard(subscription)
+                if not place.subscribers and name not in self._asked:
+                    del self._places[name]  # else the keeper unsubscribes first
+
+    def _begin(self) -> None:
+        if self._keeper is None or self._keeper.dead:
+            self._keeper = spawn_apart(self._keep)
+
+    def _nudge(self) -> None:
+        if self.is_connected and not self._is_nudged:
+            self._is_nudged = True
+            with suppress(Unavailable):  # then the connection of the keeper is about to be lost too, or the next tick does
+                self._client.execute_command("PUBLISH", self._control, b"")
+
+    # What follows runs in the keeper's greenlet.
+
+    def _keep(self) -> None:
+        pause = 0.02
+        while True:
+            try:
+                with self._client.pubsub() as pubsub:
+                    self._serve(pubsub)
+                if not self._places:  # nobody came while the connection was given back
+                    return
+            except (Unavailable, DeadlineExceeded, RedisError) as error:
+                log.warning("the hub has lost Redis: %s (%s)", error, type(error).__name__)
+            except Exception:
+                log.exception("the hub failed and connects again")
+            finally:
+                was_connected, self.is_connected = self.is_connected, False
+                self._lose()
+            pause = 0.02 if was_connected else min(pause * 2, self.LONGEST_PAUSE_SECONDS)
+            green.sleep(pause * random.uniform(0.5, 1))
+
+    def _lose(self) -> None:
+        self._asked.clear()
+        self._is_nudged = False
+        for name, place in list(self._places.items()):
+            place.has_gap = place.has_gap or place.confirmed.is_set()
+            place.confirmed.clear()
+            if not place.subscribers:
+                del self._places[name]
+
+    def _serve(self, pubsub: Any) -> None:
+        """Carry messages until nobody subscribes any more. Raises when the connection is lost."""
+        pubsub.subscribe(self._control)
+        heard = wanted = monotonic()
+        is_asked = False
+        while True:
+            self._reconcile(pubsub)
+            message = pubsub.get_message(timeout=self.TICK_SECONDS)
+            now = monotonic()
+            if self._places:
+                wanted = now
+            elif now - wanted > self.IDLE_SECONDS:
+                return
+            if message is not None:
+                heard, is_asked = now, False
+                self._take(message)
+            elif now - heard > self.PING_SECONDS + self.PATIENCE_SECONDS:
+                raise Unavailable("the server is silent")
+            elif now - heard > self.PING_SECONDS and not is_asked:
+                is_asked = True
+                pubsub.ping()
+
+    def _reconcile(self, pubsub: Any) -> None:
+        if not self.is_connected:
+            return  # what is wanted is asked for after the control channel is confirmed
+        self._is_nudged = False
+        joined = [name for name in self._places if name not in self._asked]
+        left = [name for name in self._asked if not self._places[name].subscribers]
+        for ask, names, kind in (
+            (pubsub.subscribe, joined, "channel"), (pubsub.psubscribe, joined, "pattern"),
+            (pubsub.unsubscribe, left, "channel"), (pubsub.punsubscribe, left, "pattern"),
+        ):  # fmt: skip
+            texts = [text for one, text in names if one == kind]
+            if texts:
+                ask(*texts)
+        self._asked.update(joined)
+        self._asked.difference_update(left)
+        for name in left:
+            del self._places[name]
+
+    def _take(self, received: dict[str, Any]) -> None:
+        kind, channel, data = received["type"], _text(received["channel"]), received["data"]
+        if kind in ("message", "pmessage"):
+            if channel == self._control:
+                return
+            pattern = None if kind == "message" else _text(received["pattern"])
+            place = self._places.get(("channel", channel) if pattern is None else ("pattern", pattern))
+            message = Message(channel, data.encode() if isinstance(data, str) else data, pattern)
+            for subscription in tuple(place.subscribers) if place is not None else ():
+                subscription.put(message)
+        elif kind in ("subscribe", "psubscribe"):
+            self._confirm(("channel" if kind == "subscribe" else "pattern", channel))
+
+    def _confirm(self, name: Name) -> None:
+        if name == ("channel", self._control):
+            if self.is_connected:  # a second time: the client below has connected again by itself
+                self._gap_everywhere()
+            self.reconnects += 1
+            self.is_connected = True
+            return
+        place = self._places.get(name)
+        if place is None:
+            return
+        if place.has_gap:
+            place.has_gap = False
+            for subscription in tuple(place.subscribers):
+                subscription.put_gap()
+        place.confirmed.set()
+
+    def _gap_everywhere(self) -> None:
+        for place in self._places.values():
+            for subscription in tuple(place.subscribers):
+                subscription.put_gap()
+
+    def __repr__(self) -> str:
+        subscribers = {one for place in self._places.values() for one in place.subscribers}
+        state = "connected" if self.is_connected else "not connected"
+        return f"<Hub {state}: {len(subscribers)} subscribers of {len(self._places)} channels, connected {self.reconnects} times>"
+
+
+def _as_it_is(message: Message) -> Message:
+    return message
+
+
+def _text(name: bytes | str | None) -> str:
+    return name.decode(errors="surrogateescape") if isinstance(name, bytes) else name or ""

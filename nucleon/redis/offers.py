@@ -1,0 +1,42 @@
+"""What a `Redis` offers besides its commands: each tool is usable alone, and made by one method."""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+from nucleon.redis.cache import Cache, Keeping
+from nucleon.redis.cached import Cached
+from nucleon.redis.hub import Client, Hub
+from nucleon.redis.scripts import Commands
+from nucleon.redis.topics import Topic
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Offers:
+    """The methods that make the tools; the client that they are mixed into sends the commands."""
+
+    _hub: Hub | None = None
+
+    def of(self: Commands, kind: type[T], key: str, *, ttl_seconds: float, **keeping: Any) -> Cache[T]:
+        """Return a typed cache: `items = cache.of(Item, "item:{id}", ttl_seconds=60)`. keeping: the other fields of `Keeping`."""
+        return Cache(self, kind, key, Keeping(ttl_seconds=ttl_seconds, **keeping))
+
+    def cached(self: Commands, key: str, *, ttl_seconds: float, **keeping: Any) -> Callable[[Callable[P, T]], Cached[P, T]]:
+        """Keep the results of a function; the key names its parameters: `@cache.cached("report:{day}", ttl_seconds=60)`."""
+        return lambda function: Cached(self, function, key, Keeping(ttl_seconds=ttl_seconds, **keeping))
+
+    def hub(self) -> Hub:
+        """Return the hub of this worker, over which any number of subscribers share one connection."""
+        if self._hub is None:
+            self._hub = Hub(cast(Client, self))
+        return self._hub
+
+    def topic(self, kind: type[T], channel: str) -> Topic[T]:
+        """Return typed channels over the hub: `chat = cache.topic(Entry, "chat:{room}")`."""
+        return Topic(self.hub(), kind, channel)
+
+    def stop_offers(self) -> None:
+        """End what runs in the background."""
+        if self._hub is not None:
+            self._hub.stop()
