@@ -57,6 +57,20 @@ def test_a_falcon_app_runs_on_our_server(serve: Serve) -> None:
     assert service.stop() == 0
 
 
+def test_a_django_app_runs_on_our_server(serve: Serve) -> None:
+    service = serve("foreign_django:app", "--workers", "1")
+    assert service.get("/hello/anna?q=%C3%A9").json() == {"message": "hello anna", "query": "é", "address": "127.0.0.1"}
+    form = b'--b\r\nContent-Disposition: form-data; name="title"\r\n\r\nA\r\n' + (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n' + b"x" * 300_000 + b"\r\n--b--\r\n"
+    )
+    sent = service.post("/upload", body=form, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert sent.json() == {"title": "A", "bytes": 300_000}
+    assert service.get("/numbers").text.splitlines()[-1] == "line 999"
+    assert service.get("/itself").text == Path(__file__).with_name("services").joinpath("foreign_django.py").read_text()
+    assert service.get("/nowhere").status == 404
+    assert service.stop() == 0
+
+
 def test_a_target_that_is_not_there_is_one_line_and_exit_1(tmp_path: Path) -> None:
     words = (sys.executable, "-m", "nucleon", "serve", "no_such_module:app", "--workers", "1", "--bind", "127.0.0.1:0")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "NUCLEON_ENV": "test"}
