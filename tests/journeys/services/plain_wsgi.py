@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-
 BIG = b"x" * 3_000_000  # more than the kernel buffers for one connection
 
 
