@@ -1,13 +1,12 @@
 """`Postgres`: the resource that an application uses."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from itertools import count, islice
-from typing import Any, ClassVar, TypeVar, overload
+from itertools import count
+from typing import Any, ClassVar, TypeVar
 
-import msgspec
 import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
@@ -15,10 +14,11 @@ from greenlet import getcurrent
 
 from nucleon.errors import Problem
 from nucleon.pool import Limits, Pool, Slot
+from nucleon.postgres.adapters import register_parameters
 from nucleon.postgres.connect import check, opener
 from nucleon.postgres.connection import Connection, install, is_alive
-from nucleon.postgres.errors import NoRow, SeveralRows, TransactionMisused, problem_from
-from nucleon.postgres.rows import Row, reader, register_parameters
+from nucleon.postgres.errors import TransactionMisused, problem_from
+from nucleon.postgres.rows import reader
 from nucleon.postgres.session import (
     IDLE,
     Parameters,
@@ -33,6 +33,7 @@ from nucleon.postgres.session import (
     run,
 )
 from nucleon.postgres.settings import Settings as PostgresSettings
+from nucleon.postgres.statements import Statements
 from nucleon.postgres.transaction import Savepoint, Transaction, begin_from
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ RETRIES_OF_ONE_STATEMENT = 3
 _cursor_numbers = count(1)
 
 
-class Postgres:
+class Postgres(Statements):
     """A PostgreSQL database behind a bounded pool of green connections.
 
     Nothing is opened before the first statement. Every method raises `Problem`s: 404 no row, 409 unique, foreign key or
@@ -87,78 +88,6 @@ class Postgres:
     def __repr__(self) -> str:
         return f"<Postgres {self.name}: {self.pool!r}>"
 
-    # Queries
-
-    def one(self, kind: type[T], statement: Statement, *args: Any, **named: Any) -> T:
-        """Return the only row as `kind`. Raises `NoRow` (404) or `SeveralRows`."""
-        found = self.maybe_one(kind, statement, *args, **named)
-        if found is None:
-            raise NoRow("no such row")
-        return found
-
-    def maybe_one(self, kind: type[T], statement: Statement, *args: Any, **named: Any) -> T | None:
-        """Return the only row as `kind`, None when there is none. Raises `SeveralRows`."""
-        result = self._run(statement, parameters_from(args, named))
-        if not result.rows:
-            return None
-        if len(result.rows) > 1:
-            raise SeveralRows(f"one row was expected, {len(result.rows)} came")
-        row: T = _reader(kind, result.names)(result.rows)[0]
-        return row
-
-    def all(self, kind: type[T], statement: Statement, *args: Any, **named: Any) -> list[T]:
-        """Return every row as `kind`."""
-        result = self._run(statement, parameters_from(args, named))
-        return _reader(kind, result.names)(result.rows)
-
-    @overload
-    def value(self, kind: type[T], statement: Statement, /, *args: Any, **named: Any) -> T: ...
-    @overload
-    def value(self, statement: Statement, /, *args: Any, **named: Any) -> Any: ...
-    def value(self, *args: Any, **named: Any) -> Any:
-        """Return the first column of the only row, as `kind` when one is given first. Raises `NoRow` or `SeveralRows`."""
-        values = self.values(*args, **named)
-        if not values:
-            raise NoRow("no such row")
-        if len(values) > 1:
-            raise SeveralRows(f"one row was expected, {len(values)} came")
-        return values[0]
-
-    @overload
-    def values(self, kind: type[T], statement: Statement, /, *args: Any, **named: Any) -> list[T]: ...
-    @overload
-    def values(self, statement: Statement, /, *args: Any, **named: Any) -> list[Any]: ...
-    def values(self, *args: Any, **named: Any) -> list[Any]:
-        """Return the first column of every row, as `kind` when one is given first."""
-        kind = None if isinstance(args[0], str) or hasattr(args[0], "as_string") else args[0]
-        if kind is not None:
-            args = args[1:]
-        result = self._run(args[0], parameters_from(args[1:], named))
-        column = [row[0] for row in result.rows]
-        if kind is None or (isinstance(kind, type) and all(type(value) is kind for value in column)):
-            return column
-        return _reader(kind, result.names[:1])(result.rows)
-
-    def execute(self, statement: Statement, *args: Any, **named: Any) -> int:
-        """Run a statement and return how many rows it touched."""
-        return self._run(statement, parameters_from(args, named)).touched
-
-    def many(self, statement: str, rows: Iterable[Any], page_size: int = 1000) -> int:
-        """Run one statement for many rows: its only `%s` becomes a list of rows (`insert into t (a, b) values %s`).
-
-        rows: tuples, lists, models or dicts (their values in order). Returns how many rows were touched. All pages or none.
-        """
-        before, mark, after = statement.partition("%s")
-        if not mark or "%s" in after:
-            raise TypeError("many() wants one %s, where the list of rows goes: insert into t (a, b) values %s")
-        touched = 0
-        iterator = iter(rows)
-        with self.transaction():
-            while page := [_row_from(row) for row in islice(iterator, page_size)]:
-                places = ",".join(["(" + ",".join(["%s"] * len(row)) + ")" for row in page])
-                touched += self._run(before + places + after, [value for row in page for value in row]).touched
-        return touched
-
     def stream(
         self, kind: type[T], statement: Statement, *args: Any, batch_rows: int = 500, **named: Any
     ) -> Generator[T, None, None]:
@@ -199,7 +128,7 @@ class Postgres:
         try:
             while True:
                 result = run_one(f"FETCH {batch_rows} FROM {name}")
-                yield from _reader(kind, result.names)(result.rows)
+                yield from reader(kind, result.columns).all(result.rows)
                 if len(result.rows) < batch_rows:
                     complete = True
                     break
@@ -290,15 +219,3 @@ class Postgres:
             return result
         finally:
             give_back(self.pool, slot)
-
-
-def _reader(kind: Any, names: tuple[str, ...]) -> Callable[[list[Row]], list[Any]]:
-    return reader(kind, names)
-
-
-def _row_from(row: Any) -> tuple[Any, ...]:
-    if isinstance(row, msgspec.Struct):
-        return msgspec.structs.astuple(row)
-    if isinstance(row, Mapping):
-        return tuple(row.values())
-    return tuple(row)

@@ -9,9 +9,9 @@ import psycopg2.extensions
 from nucleon import green
 from nucleon.errors import SetupError
 from nucleon.pool import PermanentFailure
+from nucleon.postgres.adapters import register_columns
 from nucleon.postgres.connection import Connection, open_connection
 from nucleon.postgres.errors import Away, is_permanent
-from nucleon.postgres.rows import register_columns
 from nucleon.postgres.settings import Settings
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import select
+import weakref
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -21,12 +22,13 @@ from nucleon.green import deadline_at
 
 POLL_OK, POLL_READ, POLL_WRITE = psycopg2.extensions.POLL_OK, psycopg2.extensions.POLL_READ, psycopg2.extensions.POLL_WRITE
 READABLE, WRITABLE = 1, 2  # libev's event bits
+_poll: Callable[[], Any] = monkey.get_original("select", "poll")
 TICK_SECONDS = 0.02  # a timer for each wait would cost more than the wait; deadlines are kept to this
+QUIET_TICKS = 25
 CANCELS_MAXIMUM = 4  # a black hole may hold each for minutes in a native thread
 
 _expired = object()
 _ready = object()
-_poll: Callable[[], Any] = monkey.get_original("select", "poll")
 _start_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
 _cancels = 0
 _library = ctypes.PyDLL(psycopg2._psycopg.__file__)
@@ -38,34 +40,62 @@ _library_without_lock.PQcancel.argtypes = [ctypes.c_void_p, ctypes.c_char_p, cty
 
 
 class Connection(psycopg2.extensions.connection):
-    """One session. `expired`: the deadline ended its last statement. `suspect`: a late cancel may still hit it, close it."""
+    """One session. `expired`: the deadline ended its last statement. `suspect`: a late cancel may still hit it, close it.
+
+    Its read watcher is armed as long as it is open (starting one for each wait costs more than the wait): when bytes come it wakes the
+    greenlet that waits, and when nobody does the connection is `restless`: the server said something unasked, most likely farewell.
+    """
 
     expired = False
     suspect = False
     established = False
+    restless = False
     ends_at: float | None = None
     grace_ends_at: float | None = None
     cancel_grace_seconds = 0.5
+    waiter: Callable[[object], Any] | None = None
+    probe: Callable[[int], Any]
     _reader: Any = None
 
     def shut(self) -> None:
         """Close without waiting; ends the statement that may still run."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        self.stop_watching()
         if not self.closed:
             self.close()
+
+    def watch(self) -> None:
+        """Arm the read watcher."""
+        self.restless = False
+        if self._reader is None:
+            poller = _poll()
+            poller.register(self.fileno(), select.POLLIN)
+            self.probe = poller.poll
+            self._reader = gevent.get_hub().loop.io(self.fileno(), READABLE)
+        self._reader.start(self._readable)
+
+    def stop_watching(self) -> None:
+        """Let the read watcher go: the socket is closed, or will be."""
+        if self._reader is not None:
+            self._reader.stop()
+            self._reader.close()
+            self._reader = None
+
+    def _readable(self) -> None:
+        if self.waiter is not None:
+            self.waiter(_ready)
+        else:
+            self.restless = True
+            self._reader.stop()
 
 
 def wait(connection: psycopg2.extensions.connection) -> None:
     """The wait callback of psycopg2: ours wait until the deadline, those of others as psycogreen does it."""
-    if isinstance(connection, Connection):
-        if connection.established:
-            _wait_for_answer(connection)
-        else:
-            _wait_for_greeting(connection)
-    else:
+    if not isinstance(connection, Connection):
         gevent_wait_callback(connection)
+    elif connection.established:
+        _wait_for_answer(connection)
+    else:
+        _wait_for_greeting(connection)
 
 
 def install() -> None:
@@ -85,51 +115,58 @@ def open_connection(dsn: str, seconds: float, cancel_grace_seconds: float, **opt
     finally:
         deadline_at.reset(token)
     connection.cancel_grace_seconds = cancel_grace_seconds
-    loop = gevent.get_hub().loop
-    connection._reader = loop.io(connection.fileno(), READABLE)
+    connection.watch()
     connection.established = True
     return connection
 
 
 def is_alive(connection: Connection) -> bool:
-    """Tell without waiting whether an idle connection is silent, as it must be: a readable one was closed by the server."""
-    if connection.closed:
-        return False
-    poll = _poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return not poll.poll(0)
+    """Tell without waiting whether an idle connection is silent, as it must be: a readable one was closed by the server.
+
+    The socket is asked, for the hub may not have come round to it since the bytes came.
+    """
+    return not (connection.closed or connection.restless or connection.probe(0))
 
 
 class _Clock:
-    """Wakes the connections whose time is over: one coarse timer for all, ticking only while somebody waits."""
+    """Wakes the connections whose time is over: one coarse timer for all, at rest while nobody waits."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Connection, Callable[[object], Any]] = {}
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._timer: Any = None
+        self._quiet_ticks = 0
+        self.ticking = False
 
-    def watch(self, connection: Connection, switch: Callable[[object], Any]) -> None:
-        self._waiting[connection] = switch
-        if self._timer is None:
-            self._timer = gevent.get_hub().loop.timer(TICK_SECONDS, TICK_SECONDS)
-            self._timer.start(self._tick)
+    def add(self, connection: Connection) -> None:
+        self._connections.add(connection)
 
-    def leave(self, connection: Connection) -> None:
-        self._waiting.pop(connection, None)
+    def start(self) -> None:
+        self.ticking = True
+        self._quiet_ticks = 0
+        self._timer = gevent.get_hub().loop.timer(TICK_SECONDS, TICK_SECONDS)
+        self._timer.start(self._tick)
 
     def _tick(self) -> None:
-        if not self._waiting:
-            self._timer.close()
-            self._timer = None
-            return
         now = monotonic()
-        for connection, switch in list(self._waiting.items()):
-            if connection in self._waiting and connection.ends_at is not None and connection.ends_at <= now:
-                switch(_expired)
+        self._quiet_ticks += 1
+        for connection in list(self._connections):
+            waiter, at = connection.waiter, connection.ends_at
+            if waiter is not None and at is not None:
+                self._quiet_ticks = 0
+                if at <= now:
+                    waiter(_expired)
+        if self._quiet_ticks > QUIET_TICKS:
+            self._timer.close()
+            self.ticking = False
 
     def forget(self) -> None:
         """In a forked child: the parent's waits are not ours."""
-        self._waiting = {}
+        for connection in self._connections:
+            connection.waiter = None
+            connection.stop_watching()
+        self._connections = weakref.WeakSet()
         self._timer = None
+        self.ticking = False
 
 
 _clock = _Clock()
@@ -138,25 +175,29 @@ os.register_at_fork(after_in_child=_clock.forget)
 
 def _wait_until(connection: Connection, watcher: Any, at: float | None) -> bool:
     """Let others run until the watcher fires (True) or the instant `at` has come (False)."""
-    switch = getcurrent().switch
-    if at is not None:
-        if at <= monotonic():
-            return False
-        connection.ends_at = at
-        _clock.watch(connection, switch)
-    watcher.start(switch, _ready)
+    watcher.start(getcurrent().switch, _ready)
     try:
-        outcome = gevent.get_hub().switch()
+        return _sleep(connection, at) is _ready
     finally:
         watcher.stop()
-        if at is not None:
-            _clock.leave(connection)
-    return outcome is _ready
+
+
+def _sleep(connection: Connection, at: float | None) -> object:
+    """Let others run until `connection.waiter` is called, by the clock at the instant `at`, and return what it was called with."""
+    connection.ends_at = at
+    if at is not None and not _clock.ticking:
+        _clock.start()
+    connection.waiter = getcurrent().switch
+    try:
+        return gevent.get_hub().switch()
+    finally:
+        connection.waiter = None
 
 
 def _wait_for_greeting(connection: Connection) -> None:
     at = deadline_at.get()
     loop = gevent.get_hub().loop
+    _clock.add(connection)
     while (state := connection.poll()) != POLL_OK:
         watcher = loop.io(connection.fileno(), READABLE if state == POLL_READ else WRITABLE)
         try:
@@ -167,13 +208,15 @@ def _wait_for_greeting(connection: Connection) -> None:
 
 
 def _wait_for_answer(connection: Connection) -> None:
-    at = connection.ends_at = deadline_at.get() if connection.grace_ends_at is None else connection.grace_ends_at
+    at = deadline_at.get() if connection.grace_ends_at is None else connection.grace_ends_at
     poll = connection.poll
     cancelled = False
     try:
         while (state := poll()) != POLL_OK:
+            if connection.restless:
+                connection.watch()
             if state == POLL_READ:
-                ready = _wait_until(connection, connection._reader, at)
+                ready = _sleep(connection, at) is _ready
             else:
                 ready = _wait_for_room(connection, at)
             if ready:
@@ -187,12 +230,13 @@ def _wait_for_answer(connection: Connection) -> None:
     except BaseException:
         if not cancelled:
             cancel(connection)  # a kill: psycopg2 closes the connection now, but the SQL would run on
+        connection.stop_watching()  # before the socket is closed and its number is somebody else's
         raise
 
 
 def _wait_for_room(connection: Connection, at: float | None) -> bool:
     # The socket is full: libpq sends, and reads meanwhile, or two full buffers would face each other for ever.
-    watcher = gevent.get_hub().loop.io(connection.fileno(), READABLE | WRITABLE)
+    watcher = gevent.get_hub().loop.io(connection.fileno(), WRITABLE)  # the reader is armed anyway
     try:
         return _wait_until(connection, watcher, at)
     finally:

@@ -1,41 +1,107 @@
-"""Rows become values: by column name into models, dataclasses and dicts, or as the single column they are."""
+"""Rows become values: by column name into models, dataclasses and dicts, or as the single column they are.
+
+How is studied once for each type and shape of row. The types of the values are checked; constraints (`Len`, `Min`) are not: those are for
+what clients send, and a row that an older release wrote must stay readable.
+"""
 
 import datetime
 import decimal
+import types
+import typing
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from typing import Any
+from dataclasses import MISSING, fields
+from functools import lru_cache, reduce
+from itertools import starmap
+from operator import attrgetter, itemgetter, or_
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
-import psycopg2.extensions
-import psycopg2.extras
 
 from nucleon.postgres.errors import StatementFailed
 
 Row = tuple[Any, ...]
-BUILTIN = (bytes, bytearray, datetime.datetime, datetime.date, datetime.time, datetime.timedelta, uuid.UUID, decimal.Decimal)
-SINGLE = (int, str, float, bool, bytes, uuid.UUID, decimal.Decimal, datetime.datetime, datetime.date, datetime.time)
+Columns = tuple[tuple[str, int], ...]
+"""Name and type (its OID) of each column."""
+SINGLE = (int, str, float, bool, bytes, uuid.UUID, decimal.Decimal, datetime.datetime, datetime.date, datetime.time, datetime.timedelta)
+
+_name_and_type = attrgetter("name", "type_code")
 
 
-@lru_cache(maxsize=1024)
-def reader(kind: Any, names: tuple[str, ...]) -> Callable[[Sequence[Row]], list[Any]]:
-    """Return what turns rows with these column names into a list of `kind`. Columns that `kind` does not have are left out."""
+def columns_of(description: Iterable[Any]) -> Columns:
+    """Return the columns of a cursor's description."""
+    return tuple(map(_name_and_type, description))
+
+
+class Field(NamedTuple):
+    """A field that a row fills."""
+
+    name: str
+    kind: Any
+    required: bool
+
+
+class Reader(NamedTuple):
+    """What turns rows of one shape into values of one type. Raises `StatementFailed` for a value that does not fit."""
+
+    one: Callable[[Row], Any]
+    all: Callable[[Sequence[Row]], list[Any]]
+
+
+def _study(kind: Any, columns: Columns) -> Reader:
+    """Return what reads rows with these columns as `kind`. Columns that `kind` does not have are left out.
+
+    Raises `StatementFailed` for a required field without a column, and for a field with two.
+    """
+    names = [name for name, _ in columns]
     if kind is dict:
-        return lambda rows: [dict(zip(names, row, strict=True)) for row in rows]
+        _refuse_twins(names, kind)
+        return Reader(lambda row: dict(zip(names, row, strict=True)), lambda rows: [dict(zip(names, row, strict=True)) for row in rows])
     if kind is tuple:
-        return list
-    many = list[kind]
+        return Reader(lambda row: row, list)
     if _is_single(kind):
-        return lambda rows: _converted([row[0] for row in rows], many)
-    try:
-        fields = {field.encode_name for field in msgspec.structs.fields(kind)}
-    except TypeError:
-        fields = set(getattr(kind, "__dataclass_fields__", None) or getattr(kind, "__annotations__", None) or names)
-    if fields >= set(names):
-        return lambda rows: _converted([dict(zip(names, row, strict=True)) for row in rows], many)
-    kept = [(at, name) for at, name in enumerate(names) if name in fields]
-    return lambda rows: _converted([{name: row[at] for at, name in kept} for row in rows], many)
+        return _single(kind)
+    wanted = fields_of(kind)
+    found = [field for field in wanted if field.name in names]
+    _refuse_twins([name for name in names if any(field.name == name for field in found)], kind)
+    missing = [field.name for field in wanted if field.required and field.name not in names]
+    if missing:
+        needed = ", ".join(missing)
+        raise StatementFailed(f"the statement gives no column {needed}, which {kind.__name__} needs; it gives {', '.join(names)}")
+    return _record(kind, wanted, found, names)
+
+
+reader: Callable[[Any, Columns], Reader] = lru_cache(maxsize=2048)(_study)
+
+
+def fields_of(kind: Any) -> list[Field]:
+    """Return the fields of a model, dataclass, NamedTuple or TypedDict, in the constructor's order, by column name."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return [Field(field.encode_name, unconstrained(field.type), field.required) for field in msgspec.structs.fields(kind)]
+    hints = typing.get_type_hints(kind, include_extras=True)
+    if hasattr(kind, "__dataclass_fields__"):
+        return [
+            Field(field.name, unconstrained(hints[field.name]), field.default is MISSING and field.default_factory is MISSING)
+            for field in fields(kind)
+            if field.init
+        ]
+    required = getattr(kind, "__required_keys__", None)
+    if required is None:
+        required = set(hints) - set(getattr(kind, "_field_defaults", ()))
+    return [Field(name, unconstrained(hint), name in required) for name, hint in hints.items()]
+
+
+def unconstrained(kind: Any) -> Any:
+    """Return a type without the constraints of `Annotated`, its own and those of a union's members."""
+    origin = typing.get_origin(kind)
+    if origin is Annotated:
+        return unconstrained(typing.get_args(kind)[0])
+    if origin in (typing.Required, typing.NotRequired):
+        return unconstrained(typing.get_args(kind)[0])
+    if origin in (typing.Union, types.UnionType):
+        return reduce(or_, [unconstrained(member) for member in typing.get_args(kind)])
+    return kind
 
 
 def _is_single(kind: Any) -> bool:
@@ -43,57 +109,72 @@ def _is_single(kind: Any) -> bool:
         return issubclass(kind, SINGLE) or not (
             issubclass(kind, (dict, msgspec.Struct)) or hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__annotations__")
         )
-    return True
+    return not hasattr(kind, "__required_keys__")
 
 
-def _converted(values: list[Any], many: Any) -> list[Any]:
+def _refuse_twins(names: list[str], kind: Any) -> None:
+    twins = [name for name, times in Counter(names).items() if times > 1]
+    if twins:
+        raise StatementFailed(f"the statement gives several columns {', '.join(twins)} for {kind.__name__}: name them apart (as)")
+
+
+def _single(kind: Any) -> Reader:
+    kind = unconstrained(kind)
+    many = list[kind]
+    return Reader(lambda row: _converted(row[0], kind), lambda rows: _converted([row[0] for row in rows], many))
+
+
+def _record(kind: Any, wanted: list[Field], found: list[Field], names: list[str]) -> Reader:
+    by_name = {field.name: field.kind for field in found}
+    kept = [at for at, name in enumerate(names) if name in by_name]
+    positional = _takes_positions(kind) and found == wanted[: len(found)]
+    if positional:
+        kept = [names.index(field.name) for field in found]
+    kinds: Any = tuple[tuple(by_name[names[at]] for at in kept)]  # type: ignore[misc]
+    many: Any = list[kinds]
+    pick = None if kept == list(range(len(names))) else _picker(kept)
+    if positional:
+        if pick is None:
+            return Reader(
+                lambda row: kind(*_converted(row, kinds)),
+                lambda rows: list(starmap(kind, _converted(rows, many))),
+            )
+        return Reader(
+            lambda row: kind(*_converted(pick(row), kinds)),
+            lambda rows: list(starmap(kind, _converted(list(map(pick, rows)), many))),
+        )
+    keep = pick or tuple
+    keys = [_attribute_of(kind, names[at]) for at in kept]
+
+    def read(rows: Sequence[Row]) -> list[Any]:
+        return [kind(**dict(zip(keys, row, strict=True))) for row in _converted([keep(row) for row in rows], many)]
+
+    return Reader(lambda row: read((row,))[0], read)
+
+
+def _takes_positions(kind: Any) -> bool:
+    if issubclass(kind, msgspec.Struct) or hasattr(kind, "__dataclass_fields__"):
+        return len(getattr(kind, "__match_args__", ())) == len(fields_of(kind))  # it has no field that is given by name alone
+    return issubclass(kind, tuple)
+
+
+def _attribute_of(kind: Any, column: str) -> str:
+    if issubclass(kind, msgspec.Struct):
+        return next(field.name for field in msgspec.structs.fields(kind) if field.encode_name == column)
+    return column
+
+
+def _picker(kept: list[int]) -> Callable[[Row], Row]:
+    if not kept:
+        return lambda row: ()
+    if len(kept) == 1:
+        only = kept[0]
+        return lambda row: (row[only],)
+    return itemgetter(*kept)
+
+
+def _converted(values: Any, kind: Any) -> Any:
     try:
-        result: list[Any] = msgspec.convert(values, many, builtin_types=BUILTIN)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise StatementFailed("a row does not fit the type it is read as") from error
-    return result
-
-
-
-class _Json:
-    """Adapts a model or dict: its JSON, as a quoted string of unknown type, which fits json and jsonb."""
-
-    def __init__(self, value: Any) -> None:
-        self._quoted = psycopg2.extensions.QuotedString(msgspec.json.encode(value).decode())
-
-    def prepare(self, connection: Any) -> None:
-        self._quoted.prepare(connection)
-
-    def getquoted(self) -> bytes:
-        quoted: bytes = self._quoted.getquoted()
-        return quoted
-
-
-def register_parameters() -> None:
-    """Teach psycopg2 the parameters that our users pass: models and dicts (as JSON), UUIDs, enums."""
-    import enum
-
-    psycopg2.extensions.register_adapter(dict, _Json)
-    psycopg2.extensions.register_adapter(msgspec.Struct, _Json)
-    psycopg2.extensions.register_adapter(enum.Enum, lambda member: psycopg2.extensions.adapt(member.value))
-    psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]
-
-
-def _bytes(value: Any, cursor: Any) -> bytes | None:
-    view = psycopg2.extensions.BINARY(value, cursor)  # type: ignore[attr-defined]
-    return None if view is None else bytes(view)
-
-
-BYTEA = psycopg2.extensions.new_type((17,), "BYTES", _bytes)
-
-
-def register_columns(connection: Any) -> None:
-    """Teach one connection the column types that our users read: JSON by msgspec, UUID, bytes."""
-    psycopg2.extras.register_default_json(connection, loads=msgspec.json.decode)
-    psycopg2.extras.register_default_jsonb(connection, loads=msgspec.json.decode)
-    psycopg2.extensions.register_type(BYTEA, connection)
-
-
-def names_of(description: Iterable[Any]) -> tuple[str, ...]:
-    """Return the column names of a cursor's description."""
-    return tuple([column[0] for column in description])

@@ -18,11 +18,12 @@ from nucleon.hooks import query_ended
 from nucleon.pool import Pool, Slot
 from nucleon.postgres.connection import Connection
 from nucleon.postgres.errors import ConstraintFailed, problem_from
-from nucleon.postgres.rows import Row, names_of
+from nucleon.postgres.rows import Columns, Row, columns_of
 
 Statement = str | Composable
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 
+_new_tuple = tuple.__new__  # what NamedTuple's own __new__ calls, without the Python function around it
 IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
 RESET_SECONDS = 1.0
 TOUCHES_SESSION = re.compile(
@@ -33,9 +34,9 @@ TOUCHES_SESSION = re.compile(
 
 
 class Result(NamedTuple):
-    """What a statement gave: column names, rows, how many rows were touched, and the command's tag."""
+    """What a statement gave: columns, rows, how many rows were touched, and the command's tag."""
 
-    names: tuple[str, ...]
+    columns: Columns
     rows: list[Row]
     touched: int
     status: str | None
@@ -63,36 +64,41 @@ def run(
     if not slot.touched and touches_session(text):
         slot.touched = True
     at = deadline_at.get()
-    started = monotonic()
-    if at is not None and connection.grace_ends_at is None and started >= at:
+    if at is not None and connection.grace_ends_at is None and monotonic() >= at:
         raise DeadlineExceeded("the deadline has passed before the statement was sent")
-    connection.expired = False
+    if not query_ended.listeners:
+        return _execute(connection, prefix + text if prefix else text, parameters)
+    started = monotonic()
     error: BaseException | None = None
     try:
-        cursor = connection.cursor()
-        try:
-            cursor.execute(prefix + text, parameters)
-            if cursor.description is None:
-                return Result((), [], cursor.rowcount, cursor.statusmessage)
-            return Result(names_of(cursor.description), cursor.fetchall(), cursor.rowcount, cursor.statusmessage)
-        finally:
-            cursor.close()
-    except psycopg2.Error as failure:
-        error = failure
-        if failure.pgcode == "57014":
-            connection.suspect = False  # the cancel has arrived: it cannot hit a later statement
-        raise problem_from(failure, expired=connection.expired) from failure
-    except ValueError as failure:
-        error = failure
-        if "NUL" in str(failure):  # psycopg2 refuses it before anything is sent, so there is no code
-            raise ConstraintFailed("a text value has a NUL character, which PostgreSQL cannot store") from failure
-        raise
+        return _execute(connection, prefix + text, parameters)
     except BaseException as failure:
-        error = failure
+        error = failure.__cause__ or failure
         raise
     finally:
         for listener in query_ended.listeners:
             listener(resource=resource, statement=text, seconds=monotonic() - started, error=error)
+
+
+def _execute(connection: Connection, text: str, parameters: Parameters) -> Result:
+    connection.expired = False
+    try:
+        cursor = connection.cursor()
+        cursor.execute(text, parameters)
+        description = cursor.description
+        if description is None:
+            return _new_tuple(Result, ((), [], cursor.rowcount, cursor.statusmessage))
+        return _new_tuple(Result, (columns_of(description), cursor.fetchall(), cursor.rowcount, cursor.statusmessage))
+    except psycopg2.Error as failure:
+        if connection.closed:
+            connection.stop_watching()
+        if failure.pgcode == "57014":
+            connection.suspect = False  # the cancel has arrived: it cannot hit a later statement
+        raise problem_from(failure, expired=connection.expired) from failure
+    except ValueError as failure:
+        if "NUL" in str(failure):  # psycopg2 refuses it before anything is sent, so there is no code
+            raise ConstraintFailed("a text value has a NUL character, which PostgreSQL cannot store") from failure
+        raise
 
 
 def rollback(slot: Slot[Connection]) -> None:

@@ -222,7 +222,7 @@ def begin_from(isolation: str | None, read_only: bool) -> str:
 
 
 def _digest(result: Result) -> bytes:
-    return hashlib.blake2b(repr((result.names, result.rows, result.touched)).encode(), digest_size=16).digest()
+    return hashlib.blake2b(repr((result.columns, result.rows, result.touched)).encode(), digest_size=16).digest()
 
 
 def _call(action: Callable[[], object]) -> None:
