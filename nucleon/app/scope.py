@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, TypeVar, get_origin
 
 from nucleon.binding import MISSING, Handler, Known, Provider, place_of
+from nucleon.binding.call import give_back
 from nucleon.binding.plan import finish_generator
 from nucleon.binding.sources import taken_apart
 
@@ -31,14 +32,7 @@ class Scope:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         cleanups, self._cleanups = self._cleanups, []
         self._made.clear()
-        failure: Exception | None = None
-        for clean in reversed(cleanups):
-            try:
-                clean(error)
-            except Exception as one:  # noqa: BLE001  the others must be cleaned too
-                failure = failure or one
-        if failure is not None and failure is not error:
-            raise failure
+        give_back(cleanups, error)
 
     def call(self, function: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
         """Call a function with the arguments given; those missing are injected by type, or keep their default.

@@ -1,6 +1,6 @@
 """One request while its handler is being called: what was read of it, and what has to be given back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
 
@@ -52,16 +52,21 @@ class Call:
         return self._cookies
 
     def finish(self, error: BaseException | None) -> None:
-        """Give back everything that was borrowed, the last first; each is tried, the first failure is raised."""
+        """Give back everything that was borrowed."""
         cleanups, self.cleanups = self.cleanups, None
-        failure: Exception | None = None
-        for clean in reversed(cleanups or ()):
-            try:
-                clean(error)
-            except Exception as one:  # noqa: BLE001  the others must be cleaned too
-                failure = failure or one
-        if failure is not None and failure is not error:
-            raise failure
+        give_back(cleanups or (), error)
+
+
+def give_back(cleanups: Sequence[Callable[[BaseException | None], None]], error: BaseException | None) -> None:
+    """Run the cleanups, the last first; each is tried, the first failure is raised."""
+    failure: Exception | None = None
+    for clean in reversed(cleanups):
+        try:
+            clean(error)
+        except Exception as one:  # noqa: BLE001  the others must be cleaned too
+            failure = failure or one
+    if failure is not None and failure is not error:
+        raise failure
 
 
 def fields_from(text: str, place: str) -> dict[str, list[str]]:

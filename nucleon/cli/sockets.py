@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+from typing import Any
 
 from nucleon.errors import SetupError
 
@@ -33,9 +34,14 @@ def _listening(bind: str, backlog: int) -> socket.socket:
         raise SetupError(f"--bind {bind}: write HOST:PORT or unix:PATH, for example 127.0.0.1:8000")
     host = host.removeprefix("[").removesuffix("]")
     family, kind, protocol, _, address = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    listener = socket.socket(family, kind, protocol)
+    return _listener(socket.socket(family, kind, protocol), address, backlog)
+
+
+def _listener(listener: socket.socket, address: Any, backlog: int) -> socket.socket:
+    """Listen, without blocking later; closed when that cannot be."""
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family != socket.AF_UNIX:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(backlog)
         listener.setblocking(False)
@@ -54,15 +60,7 @@ def _listening_unix(path: str, backlog: int) -> socket.socket:
         if _answers(path):
             raise SetupError(f"--bind unix:{path}: another process listens there")
         os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(path)
-        listener.listen(backlog)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
+    return _listener(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path, backlog)
 
 
 def _answers(path: str) -> bool:
