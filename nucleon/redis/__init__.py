@@ -3,10 +3,12 @@
 from nucleon.redis.cache import Cache
 from nucleon.redis.client import Pipeline, PubSub, Redis
 from nucleon.redis.hub import Hub
+from nucleon.redis.leases import Held, Lease, LeaseLost, LeaseTaken
 from nucleon.redis.settings import Settings
 from nucleon.redis.subscriptions import Gap, Message, Subscription, SubscriptionClosed
 from nucleon.redis.topics import Topic
 
 __all__ = [
-    "Cache", "Gap", "Hub", "Message", "Pipeline", "PubSub", "Redis", "Settings", "Subscription", "SubscriptionClosed", "Topic",
+    "Cache", "Gap", "Held", "Hub", "Lease", "LeaseLost", "LeaseTaken", "Message", "Pipeline", "PubSub", "Redis",
+    "Settings", "Subscription", "SubscriptionClosed", "Topic",
 ]  # fmt: skip

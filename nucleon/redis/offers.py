@@ -6,6 +6,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from nucleon.redis.cache import Cache, Keeping
 from nucleon.redis.cached import Cached
 from nucleon.redis.hub import Client, Hub
+from nucleon.redis.leases import Lease, OnLoss
 from nucleon.redis.scripts import Commands
 from nucleon.redis.topics import Topic
 
@@ -35,6 +36,10 @@ class Offers:
     def topic(self, kind: type[T], channel: str) -> Topic[T]:
         """Return typed channels over the hub: `chat = cache.topic(Entry, "chat:{room}")`."""
         return Topic(self.hub(), kind, channel)
+
+    def lease(self, name: str, *, ttl_seconds: float = 30.0, on_loss: OnLoss = "check") -> Lease:
+        """Return a lock that one greenlet of all workers may hold: `with cache.lease("invoices").held(): ...`. See `Lease`."""
+        return Lease(cast(Client, self), self.hub(), name, ttl_seconds=ttl_seconds, on_loss=on_loss)
 
     def stop_offers(self) -> None:
         """End what runs in the background."""

@@ -1,0 +1,196 @@
+"""Leases: one holder at a time, fencing tokens that grow, losses that are told, kills that give back."""
+
+import logging
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from nucleon import green
+from nucleon.errors import DeadlineExceeded, SetupError, Unavailable
+from nucleon.redis import Lease, LeaseLost, LeaseTaken, Redis
+from nucleon.secret import Secret
+from nucleon.testing import TcpProxy, eventually
+
+
+@pytest.fixture
+def workers(redis_url: str) -> Iterator[tuple[Redis, Redis]]:
+    pair = Redis(url=Secret(redis_url)), Redis(url=Secret(redis_url))
+    yield pair
+    for client in pair:
+        client.stop()
+
+
+def test_one_holds_at_a_time_and_fences_grow(workers: tuple[Redis, Redis]) -> None:
+    leases = [client.lease("door") for client in workers]
+    inside: list[int] = []
+    fences: list[int] = []
+
+    def work(lease: Lease) -> None:
+        for _ in range(5):
+            with lease.held() as held:
+                inside.append(1)
+                assert len(inside) == 1
+                green.sleep(0.002)
+                held.check()
+                fences.append(held.fence)
+                inside.pop()
+
+    workers_at_it = [green.spawn(work, lease) for lease in leases for _ in range(4)]
+    for one in workers_at_it:
+        one.get(timeout=20)
+    assert len(fences) == 40 and fences == sorted(set(fences))
+    assert not leases[0].is_taken()
+
+
+def test_a_release_wakes_the_next_at_once(workers: tuple[Redis, Redis], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lease, "RECHECK_SECONDS", 60)
+    one, other = (client.lease("door", ttl_seconds=60) for client in workers)
+    with one.held():
+        waiting = green.spawn(lambda: other.held(20).__enter__().fence)
+        eventually(lambda: workers[0].pubsub_numsub("lease:{door}:free")[0][1])
+        started = monotonic()
+    waiting.get(timeout=5)
+    assert monotonic() - started < 2
+
+
+def test_many_who_wait_ask_redis_seldom(workers: tuple[Redis, Redis]) -> None:
+    """Fifty greenlets of one worker wait half a second: their first in line asks, the others stand behind it."""
+    holder, lease = workers[0].lease("door"), workers[1].lease("door")
+    with holder.held():
+        crowd = [green.spawn(lambda: lease.held(5).__enter__()) for _ in range(50)]
+        eventually(lambda: lease.waiting == 50)
+        before = workers[1].calls
+        green.sleep(0.5)
+        assert workers[1].calls - before <= 5
+    for one in crowd:
+        one.kill()
+
+
+def test_a_wait_ends_at_its_patience_or_at_the_deadline(workers: tuple[Redis, Redis]) -> None:
+    with workers[0].lease("door").held():
+        lease = workers[1].lease("door")
+        for patience in (0, 0.05):
+            with pytest.raises(LeaseTaken), lease.held(patience):
+                pass
+        with pytest.raises(DeadlineExceeded), green.deadline(0.05), lease.held():
+            pass
+        assert "0 waiting, 0 taken" in repr(lease)
+
+
+def test_a_living_holder_renews(workers: tuple[Redis, Redis]) -> None:
+    with workers[0].lease("door", ttl_seconds=0.15).held() as held:
+        green.sleep(0.5)
+        held.check()
+        assert held.remaining() > 0 and "fence" in repr(held)
+
+
+def test_a_killed_holder_releases(workers: tuple[Redis, Redis]) -> None:
+    lease = workers[0].lease("door", ttl_seconds=60)
+    entered = green.Event()
+
+    def hold() -> None:
+        with lease.held():
+            entered.set()
+            green.sleep(60)
+
+    victim = green.spawn(hold)
+    entered.wait(5)
+    victim.kill()
+    with workers[1].lease("door").held(1):
+        pass
+
+
+def test_a_holder_whose_deadline_passed_releases(workers: tuple[Redis, Redis]) -> None:
+    with pytest.raises(DeadlineExceeded), green.deadline(0.1), workers[0].lease("door", ttl_seconds=60).held():
+        green.sleep(5)
+    with workers[1].lease("door").held(1):
+        pass
+
+
+def test_one_killed_at_any_moment_of_taking_leaves_no_lease(workers: tuple[Redis, Redis]) -> None:
+    for turns in range(12):
+        lease = workers[0].lease("door", ttl_seconds=60)
+
+        def hold(lease: Lease = lease) -> None:
+            with lease.held():
+                green.sleep(60)
+
+        victim = green.spawn(hold)
+        for _ in range(turns):
+            green.sleep(0)
+        victim.kill()
+        with workers[1].lease("door").held(2):
+            pass
+
+
+def test_a_dead_holder_keeps_the_lease_for_its_time_only(workers: tuple[Redis, Redis]) -> None:
+    workers[0].set("lease:{door}", "somebody who is gone", px=200)
+    with workers[1].lease("door").held(5) as held:
+        assert held.fence > 0
+
+
+def test_a_loss_is_told_at_the_next_check_and_at_the_end(workers: tuple[Redis, Redis], caplog: pytest.LogCaptureFixture) -> None:
+    lease = workers[0].lease("door", ttl_seconds=0.15)
+    with caplog.at_level(logging.ERROR, "nucleon.redis"), pytest.raises(LeaseLost), lease.held() as held:
+        first = held.fence
+        workers[0].delete("lease:{door}")
+        eventually(lambda: held.is_lost)
+        with pytest.raises(LeaseLost):
+            held.check()
+        with workers[1].lease("door").held(1) as next_held:
+            assert next_held.fence > first
+    assert "is lost while its block is running" in caplog.text
+    assert "1 lost" in repr(lease)
+
+
+def test_a_loss_may_kill_the_block_and_nothing_else(workers: tuple[Redis, Redis]) -> None:
+    lease = workers[0].lease("door", ttl_seconds=0.15, on_loss="kill")
+    after: list[str] = []
+
+    def work() -> None:
+        with pytest.raises(LeaseLost), lease.held():
+            workers[0].delete("lease:{door}")
+            green.sleep(30)
+        green.sleep(0.3)
+        after.append("the greenlet lives on")
+
+    green.spawn(work).get(timeout=5)
+    assert after
+
+
+def test_a_holder_cut_off_from_redis_knows_that_its_lease_ran_out(redis_server: Any) -> None:
+    with TcpProxy(redis_server.address) as proxy:
+        host, port = proxy.address
+        cut_off, other = Redis(url=Secret(f"redis://{host}:{port}"), socket_seconds=0.1), Redis(url=Secret(redis_server.url))
+        with pytest.raises(LeaseLost), cut_off.lease("door", ttl_seconds=0.4).held() as held:
+            proxy.blackhole()
+            with other.lease("door").held(5) as next_held:
+                assert held.remaining() == 0, "the next holder came while the first still felt safe"
+                assert next_held.fence > held.fence
+            with pytest.raises(LeaseLost):
+                held.check()
+            proxy.pass_through()
+        cut_off.stop()
+        other.stop()
+
+
+def test_a_restart_without_data_never_turns_the_fences_back(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url))
+    with redis.lease("door").held() as held:
+        first = held.fence
+    redis.flushall()
+    redis_server.restart()
+    with redis.lease("door").held() as held:
+        assert held.fence > first
+    redis_server.stop()
+    with pytest.raises(Unavailable), redis.lease("door").held(1):
+        pass
+    redis.stop()
+
+
+@pytest.mark.parametrize("options", [{"ttl_seconds": 0}, {"on_loss": "hope"}])
+def test_leases_that_make_no_sense_are_refused(workers: tuple[Redis, Redis], options: dict[str, Any]) -> None:
+    with pytest.raises(SetupError):
+        workers[0].lease("door", **options)
