@@ -27,4 +27,7 @@ def patch() -> None:
         from psycogreen.gevent import patch_psycopg
     except ModuleNotFoundError:  # the postgres extra is not installed
         return
-    patch_psycopg()
+    from psycopg2.extensions import get_wait_callback
+
+    if get_wait_callback() is None:  # connections that were made before keep theirs: ours know the deadline
+        patch_psycopg()

@@ -15,9 +15,10 @@ from greenlet import getcurrent
 from nucleon.errors import Problem
 from nucleon.pool import Limits, Pool, Slot
 from nucleon.postgres.adapters import register_parameters
-from nucleon.postgres.connect import check, opener
+from nucleon.postgres.connect import Setup, check, opener
 from nucleon.postgres.connection import Connection, install, is_alive
 from nucleon.postgres.errors import TransactionMisused, problem_from
+from nucleon.postgres.hosts import Conninfo
 from nucleon.postgres.rows import reader
 from nucleon.postgres.session import (
     IDLE,
@@ -52,7 +53,7 @@ class Postgres(Statements):
     kind: ClassVar[str] = "postgres"
     Settings: ClassVar[type[PostgresSettings]] = PostgresSettings
 
-    def __init__(self, **defaults: Any) -> None:
+    def __init__(self, *, setup: Setup | None = None, **defaults: Any) -> None:
         dsn = defaults.get("dsn")
         if isinstance(dsn, str):
             from nucleon.secret import Secret
@@ -60,17 +61,20 @@ class Postgres(Statements):
             defaults["dsn"] = Secret(dsn)
         install()
         register_parameters()
+        self._setup = setup
         self._current: ContextVar[Transaction | None] = ContextVar("nucleon_postgres_transaction", default=None)
         self.configure(PostgresSettings(**defaults), self.kind)
 
     def configure(self, settings: PostgresSettings, name: str) -> None:
-        """Use these settings under this name; before the first statement."""
+        """Use these settings under this name; before the first statement. Raises `SetupError` for a broken dsn."""
+        if settings.dsn is not None:
+            Conninfo(settings.dsn.reveal())
         self.settings = settings
         self.name = name
         limits = Limits(**{key: getattr(settings, key) for key in Limits.__dataclass_fields__ if hasattr(settings, key)})
         self.pool: Pool[Connection] = Pool(
-            name=name, create=opener(settings), close=Connection.shut, is_alive=is_alive, check=check,
-            reset=cleaner(settings.reset == "always"), limits=limits,
+            name=name, create=opener(settings, self._setup), close=Connection.shut, is_alive=is_alive, check=check,
+            reset=cleaner(settings.reset == "always", self._setup), limits=limits,
         )  # fmt: skip
 
     def start(self) -> None:

@@ -1,6 +1,5 @@
 """A psycopg2 connection that waits in the hub, knows the deadline, and ends its SQL on the server when it is left."""
 
-import ctypes
 import os
 import select
 import weakref
@@ -10,7 +9,6 @@ from typing import Any
 
 import gevent
 import psycopg2
-import psycopg2._psycopg
 import psycopg2.extensions
 import psycopg2.extras
 from gevent import monkey
@@ -19,24 +17,17 @@ from psycogreen.gevent import gevent_wait_callback
 
 from nucleon.errors import DeadlineExceeded
 from nucleon.green import deadline_at
+from nucleon.postgres.cancelling import cancel
 
 POLL_OK, POLL_READ, POLL_WRITE = psycopg2.extensions.POLL_OK, psycopg2.extensions.POLL_READ, psycopg2.extensions.POLL_WRITE
 READABLE, WRITABLE = 1, 2  # libev's event bits
 _poll: Callable[[], Any] = monkey.get_original("select", "poll")
 TICK_SECONDS = 0.02  # a timer for each wait would cost more than the wait; deadlines are kept to this
 QUIET_TICKS = 25
-CANCELS_MAXIMUM = 4  # a black hole may hold each for minutes in a native thread
 
 _expired = object()
 _ready = object()
-_start_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
-_cancels = 0
-_library = ctypes.PyDLL(psycopg2._psycopg.__file__)
-_library_without_lock = ctypes.CDLL(psycopg2._psycopg.__file__)
-_library.PQgetCancel.restype = ctypes.c_void_p
-_library.PQgetCancel.argtypes = [ctypes.c_void_p]
-_library.PQfreeCancel.argtypes = [ctypes.c_void_p]
-_library_without_lock.PQcancel.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+_callback: Callable[[], Any] = psycopg2.extensions.get_wait_callback
 
 
 class Connection(psycopg2.extensions.connection):
@@ -104,13 +95,12 @@ def install() -> None:
         psycopg2.extensions.set_wait_callback(wait)
 
 
-def open_connection(dsn: str, seconds: float, cancel_grace_seconds: float, **options: str) -> Connection:
-    """Connect within `seconds`. Raises `psycopg2.OperationalError`, `DeadlineExceeded`."""
+def open_connection(dsn: str, seconds: float, cancel_grace_seconds: float) -> Connection:
+    """Connect to one address within `seconds`. Raises `psycopg2.OperationalError`, `DeadlineExceeded`."""
     install()
     token = deadline_at.set(monotonic() + seconds)
     try:
-        keywords: dict[str, Any] = options
-        connection: Connection = psycopg2.connect(dsn, connection_factory=Connection, **keywords)
+        connection: Connection = psycopg2.connect(dsn, connection_factory=Connection)
         connection.autocommit = True
     finally:
         deadline_at.reset(token)
@@ -125,6 +115,8 @@ def is_alive(connection: Connection) -> bool:
 
     The socket is asked, for the hub may not have come round to it since the bytes came.
     """
+    if _callback() is not wait:
+        install()  # somebody has put another callback over ours, which would wait past the deadline
     return not (connection.closed or connection.restless or connection.probe(0))
 
 
@@ -241,26 +233,3 @@ def _wait_for_room(connection: Connection, at: float | None) -> bool:
         return _wait_until(connection, watcher, at)
     finally:
         watcher.close()
-
-
-def cancel(connection: Connection) -> None:
-    """Ask the server to end what this session runs, from a native thread; returns at once, the answer comes on the connection.
-
-    psycopg2's own `cancel()` holds the interpreter lock while it connects, so a black hole would stop the whole process.
-    """
-    global _cancels
-    if _cancels >= CANCELS_MAXIMUM or connection.closed:
-        return
-    handle = _library.PQgetCancel(connection.pgconn_ptr)
-    if handle:
-        _cancels += 1
-        _start_thread(_send_cancel, (handle,))
-
-
-def _send_cancel(handle: int) -> None:
-    global _cancels
-    try:
-        _library_without_lock.PQcancel(handle, ctypes.create_string_buffer(256), 256)
-    finally:
-        _library.PQfreeCancel(handle)
-        _cancels -= 1

@@ -54,8 +54,10 @@ RETRYABLE = {"40001", "40P01"}
 EVICTING = {"25006", "57P01", "57P02", "57P03"}
 """After these the session, or the server behind it, is not the one that is wanted."""
 PERMANENT = (
-    "password authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied", "invalid connection option",
+    "authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied", "invalid connection option",
+    "certificate verify failed", "does not match host name", "does not support SSL", "root certificate file", "definition of service",
 )  # fmt: skip
+"""What libpq says of a connect that will fail again in the same way (it has no codes for these)."""
 
 
 def problem_from(error: BaseException, *, expired: bool = False) -> Problem:
@@ -102,4 +104,4 @@ def _said(error: BaseException) -> str:
 def is_permanent(error: BaseException) -> bool:
     """Tell whether a failed connect will fail again in the same way (credentials, names)."""
     text = str(error)
-    return any(part in text for part in PERMANENT) and "could not translate host name" not in text
+    return any(part in text for part in PERMANENT)

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from time import monotonic
 from typing import Any, NamedTuple
@@ -111,8 +111,11 @@ def rollback(slot: Slot[Connection]) -> None:
         connection.grace_ends_at = None
 
 
-def cleaner(always: bool) -> Any:
-    """Return the pool's `reset`: no transaction open, nothing of the last borrower left, or False (close it)."""
+def cleaner(always: bool, setup: Callable[[Any], object] | None = None) -> Any:
+    """Return the pool's `reset`: no transaction open, nothing of the last borrower left, or False (close it).
+
+    setup: called again after DISCARD ALL, which undoes what it did.
+    """
 
     def clean(slot: Slot[Connection]) -> bool:
         connection = slot.thing
@@ -125,6 +128,8 @@ def cleaner(always: bool) -> Any:
             try:
                 connection.autocommit = True
                 run(slot, "DISCARD ALL")
+                if setup is not None:
+                    setup(connection)
             finally:
                 connection.grace_ends_at = None
         return not connection.closed

@@ -12,6 +12,8 @@ class Settings:
     dsn: libpq's connection string or URI; what it leaves out comes from service file, `.pgpass` and libpq's defaults.
     bridge_seconds: an outage shorter than this is waited out; in a longer one requests are refused at once, until it ends.
     waiting_maximum: so many may stand in line; one more is refused at once.
+    connect_seconds: for all addresses of all hosts together.
+    application_name: as PostgreSQL shows it; empty: what the dsn says, else "nucleon".
     reset: "seen" cleans the session (DISCARD ALL) when a statement that changes it was seen; "always" after every use.
     """
 
@@ -31,7 +33,7 @@ class Settings:
     lock_timeout_seconds: float = 0.0
     idle_in_transaction_seconds: float = 60.0
     cancel_grace_seconds: float = 0.5
-    application_name: str = "nucleon"
+    application_name: str = ""
     reset: str = "seen"
 
     def __post_init__(self) -> None:
