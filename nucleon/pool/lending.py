@@ -1,8 +1,9 @@
 """One bounded pool for any resource: fair waiters, lifetime, validation, leak report, counters.
 
-Takers wait in one line, first come first served. Things are opened by greenlets of the pool, never by a taker: a taker that
-gives up or is killed disturbs no connect, at most `parallel_connects` run at a time, and a failed one is tried again with
-back-off while somebody waits. Whoever takes a slot gives it back in a `finally`; nothing in `give_back` can lose it.
+Takers wait in one line, first come first served; a greenlet that gives back and takes again at once keeps its turn for a few
+milliseconds, so that twenty short statements in a row stand in line once. Things are opened by greenlets of the pool, never by
+a taker: a taker that gives up or is killed disturbs no connect, at most `parallel_connects` run at a time, and a failed one is tried
+again with back-off while somebody waits. Whoever takes a slot gives it back in a `finally`; nothing in `give_back` can lose it.
 """
 
 import logging
@@ -16,6 +17,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import gevent
+from greenlet import getcurrent
 
 from nucleon.errors import DeadlineExceeded, Problem, Unavailable
 from nucleon.green import deadline_at
@@ -61,6 +63,7 @@ class Pool(Generic[T]):
         self._opening: Opening[T] = Opening(
             name, self.limits, create=create, wanted=self._wanted, deliver=self._take_in, refuse=self._refuse_all
         )
+        self._serving = False
         self._stopped = False
         self._keeper: gevent.Greenlet[..., None] | None = None
         self._pools.add(self)
@@ -102,29 +105,30 @@ class Pool(Generic[T]):
         Raises `PoolExhausted` (503) after `wait_seconds`, `DeadlineExceeded` at the deadline, `SelfDeadlock` when nothing can come,
         `Unavailable` when no thing can be opened.
         """
-        if self._idle and not self._waiters:
+        if self._idle:
             slot = self._idle[-1]
             now = monotonic()
-            if now < slot.expires_at and now - slot.idle_since < self.limits.validate_after_seconds and self._is_alive(slot.thing):
+            me = getcurrent()
+            if (
+                (not self._waiters or slot.is_turn_of(me, now))
+                and now < slot.expires_at
+                and now - slot.idle_since < self.limits.validate_after_seconds
+                and self._is_alive(slot.thing)
+            ):
                 self._idle.pop()
-                return self._lend(slot)
+                return self._lend(slot, me, now)
         return self._take_slowly()
 
-    def give_back(self, slot: Slot[T], broken: str | None = None) -> None:
-        """Take a lent thing back, clean it, and hand it to the first in line. `broken`: why it is closed instead."""
+    def give_back(self, slot: Slot[T], broken: str | None = None, *, clean: bool = False) -> None:
+        """Take a lent thing back and clean it; the first in line gets it.
+
+        broken: why it is closed instead. clean: nothing has to be cleaned.
+        """
         if slot not in self._used:
             return  # given back twice, or lent before a fork
-        reason = broken
-        try:
-            if reason is None and not self._reset(slot):
-                reason = "broken"
-        except Exception:
-            log.debug("%s: a returned thing could not be reset", self.name, exc_info=True)
-            reason = "broken"
-        except BaseException:
-            self._drop(slot, "killed")
-            raise
-        if reason is None and monotonic() >= slot.expires_at:
+        reason = broken if clean or broken is not None else self._left_dirty(slot)
+        now = monotonic()
+        if reason is None and now >= slot.expires_at:
             reason = slot.condemned or "lifetime"
         if reason is None and self._stopped:
             reason = "stopped"
@@ -134,7 +138,18 @@ class Pool(Generic[T]):
         self._used.discard(slot)
         slot.holder = None
         slot.touched = False
-        self._offer(slot)
+        self._offer(slot, now)
+
+    def _left_dirty(self, slot: Slot[T]) -> str | None:
+        """Clean a thing; return why it cannot be lent again, None when it can."""
+        try:
+            return None if self._reset(slot) else "broken"
+        except Exception:
+            log.debug("%s: a returned thing could not be reset", self.name, exc_info=True)
+            return "broken"
+        except BaseException:
+            self._drop(slot, "killed")
+            raise
 
     def start(self) -> None:
         """Lend from now on (again, after `stop`)."""
@@ -160,9 +175,8 @@ class Pool(Generic[T]):
         for slot in idle:
             self._close_thing(slot, reason)
 
-    def _lend(self, slot: Slot[T]) -> Slot[T]:
-        slot.holder = gevent.getcurrent()
-        slot.taken_at = monotonic()
+    def _lend(self, slot: Slot[T], holder: Any, now: float) -> Slot[T]:
+        slot.begin_turn(holder, now)
         if self.limits.leak_seconds:
             slot.leak_told = False
             slot.stack = stack_here(skip=2)
@@ -191,7 +205,7 @@ class Pool(Generic[T]):
         if self._stopped:
             raise Unavailable(f"{self.name} is stopped")
         if self._idle and (first or not self._waiters):
-            return self._lend(self._idle.pop())
+            return self._lend(self._idle.pop(), getcurrent(), monotonic())
         return self._wait(ends, first)
 
     def _proven(self, slot: Slot[T], ends: float) -> bool:
@@ -247,7 +261,7 @@ class Pool(Generic[T]):
             raise
         if waiter.slot is not None:
             self._used.discard(waiter.slot)
-            return self._lend(waiter.slot)
+            return self._lend(waiter.slot, waiter.greenlet, monotonic())
         self._leave(waiter)
         raise waiter.error or self._too_late(ends)
 
@@ -279,23 +293,29 @@ class Pool(Generic[T]):
                 "that do the same: none can ever come free. Use the one that is held (the transaction's), or raise the pool's maximum"
             )
 
-    def _offer(self, slot: Slot[T]) -> None:
-        """Hand a clean thing to the first in line, or keep it."""
-        slot.idle_since = monotonic()
-        while self._waiters:
+    def _offer(self, slot: Slot[T], now: float) -> None:
+        """Keep a clean thing; the line is served when the hub comes round, unless who gave it back goes on with it (`Slot.is_turn_of`)."""
+        slot.idle_since = now
+        self._idle.append(slot)
+        if self._waiters and not self._serving:
+            self._serving = True
+            gevent.get_hub().loop.run_callback(self._serve)
+
+    def _serve(self) -> None:
+        self._serving = False
+        while self._waiters and self._idle:
             waiter = self._waiters.popleft()
             if waiter.event.is_set():
                 continue
-            waiter.slot = slot
+            slot = waiter.slot = self._idle.pop()
             slot.holder = waiter.greenlet
             self._used.add(slot)
             waiter.event.set()
-            return
-        self._idle.append(slot)
+        self._opening.open_as_needed()
 
     def _refuse_all(self) -> None:
         """Wake the line with an error, unless something that is lent out may still come back for it."""
-        if not self._used:
+        if not self._used and not self._idle:
             while self._waiters:
                 self._waiters.popleft().refuse(self._opening.problem())
 
@@ -319,7 +339,7 @@ class Pool(Generic[T]):
         """How many more things could be used now: for the line and the minimum, within the maximum."""
         if self._stopped:
             return 0
-        wanted = max(len(self._waiters), self.limits.minimum - len(self._idle) - len(self._used)) - self._opening.running
+        wanted = max(len(self._waiters) - len(self._idle), self.limits.minimum - len(self._idle) - len(self._used)) - self._opening.running
         return max(0, min(wanted, self.limits.maximum - self.size))
 
     def _take_in(self, thing: T, seconds: float) -> None:
@@ -332,7 +352,7 @@ class Pool(Generic[T]):
         if self._stopped:
             self._close_thing(slot, "stopped")
             return
-        self._offer(slot)
+        self._offer(slot, slot.idle_since)
         if self._keeper is None:
             self._keeper = gevent.spawn(Context().run, self._keep, self._opening.generation)
 
@@ -366,6 +386,7 @@ class Pool(Generic[T]):
         self._opening.forget()
         self._idle, self._used = [], set()
         self._waiters = deque()
+        self._serving = False
         self._keeper = None
 
 

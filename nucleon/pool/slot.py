@@ -13,13 +13,17 @@ from nucleon.errors import Problem
 
 T = TypeVar("T")
 
+TURN_SECONDS = 0.03  # a pause of the hub for each of many short uses costs more than it gives others
 DEPTH = 14  # frames of the borrower's stack that are kept
 
 
 class Slot(Generic[T]):
     """A thing of the pool and what the pool knows about it. touched: its user may have left something behind in it."""
 
-    __slots__ = ("condemned", "expires_at", "generation", "holder", "idle_since", "leak_told", "stack", "taken_at", "thing", "touched")
+    __slots__ = (
+        "condemned", "expires_at", "generation", "holder", "idle_since", "leak_told", "stack", "taken_at", "thing", "touched",
+        "turn_began", "turn_of",
+    )  # fmt: skip
 
     def __init__(self, thing: T, expires_at: float, generation: int) -> None:
         self.thing = thing
@@ -32,6 +36,20 @@ class Slot(Generic[T]):
         self.leak_told = False
         self.stack: list[tuple[CodeType, int]] = []
         self.touched = False
+        self.turn_of = 0
+        self.turn_began = 0.0
+
+    def begin_turn(self, holder: Any, now: float) -> None:
+        """Lend it to a greenlet; its turn began when it first took it."""
+        self.holder = holder
+        self.taken_at = now
+        if self.turn_of != id(holder):
+            self.turn_of = id(holder)
+            self.turn_began = now
+
+    def is_turn_of(self, taker: Any, now: float) -> bool:
+        """Whether the taker may have it again although others wait: it gave it back last, and its turn is not over."""
+        return self.turn_of == id(taker) and now - self.turn_began < TURN_SECONDS
 
     def condemn(self, reason: str) -> None:
         """Let it not come back into use: it is closed when it is given back."""

@@ -70,6 +70,7 @@ class Postgres(Statements):
         if settings.dsn is not None:
             Conninfo(settings.dsn.reveal())
         self.settings = settings
+        self._resets_seldom = settings.reset == "seen"
         self.name = name
         limits = Limits(**{key: getattr(settings, key) for key in Limits.__dataclass_fields__ if hasattr(settings, key)})
         self.pool: Pool[Connection] = Pool(
@@ -216,10 +217,15 @@ class Postgres(Statements):
 
     def _run_once(self, statement: Statement, parameters: Parameters) -> Result:
         slot = self.pool.take()
+        clean = False
         try:
-            result = run(slot, statement, parameters, resource=self.name)
+            result = run(slot, statement, parameters, "", self.name)
             if slot.thing.get_transaction_status() != IDLE:
                 raise TransactionMisused("the statement began a transaction and left it open: use transaction()")
+            clean = not slot.touched and self._resets_seldom
             return result
         finally:
-            give_back(self.pool, slot)
+            if clean:
+                self.pool.give_back(slot, clean=True)
+            else:
+                give_back(self.pool, slot)

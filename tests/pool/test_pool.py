@@ -175,3 +175,45 @@ def test_a_stopped_pool_lends_nothing_until_it_is_started_again():
         pool.take()
     pool.start()
     assert pool.take().thing
+
+
+def test_short_uses_in_a_row_stand_in_line_once():
+    pool, order = pool_of(maximum=1), []
+    held = pool.take()
+
+    def work(number):
+        for _ in range(3):
+            pool.give_back(pool.take())
+            order.append(number)
+
+    workers = [gevent.spawn(work, number) for number in range(3)]
+    until(lambda: pool.waiting == 3)
+    pool.give_back(held)
+    gevent.joinall(workers, raise_error=True)
+    assert order == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_a_turn_ends_so_that_nobody_starves():
+    pool, ended = pool_of(maximum=1), []
+
+    def greedy():
+        while not ended:
+            slot = pool.take()
+            gevent.sleep(0.005)
+            pool.give_back(slot)
+
+    greedy_one = gevent.spawn(greedy)
+    until(lambda: pool.in_use == 1)
+    other = gevent.spawn(lambda: (pool.give_back(pool.take()), ended.append(1)))
+    gevent.joinall([other, greedy_one], timeout=5, raise_error=True)
+    assert ended == [1]
+
+
+def test_what_is_idle_for_the_line_and_is_evicted_is_replaced():
+    pool = pool_of(maximum=1)
+    held = pool.take()
+    waiter = gevent.spawn(pool.take)
+    until(lambda: pool.waiting == 1)
+    pool.give_back(held)
+    pool.evict("told")
+    assert waiter.get(timeout=5).thing is not held.thing
