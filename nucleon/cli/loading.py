@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nucleon import green
+from nucleon.cli.databases import Database, bring_up_to_date, databases_of
 from nucleon.cli.target import Target, application_from, target_from
 from nucleon.config import (
     EMBEDDED_ENVIRONMENTS,
@@ -75,8 +76,11 @@ def settings_of(application: Any, ask: Ask) -> Config:
     return load(types, environment=ask.environment, folder=ask.config_folder, flags=ask.flags, is_open=not ours)
 
 
-def prepared(ask: Ask, *, announce: bool = True) -> Program:
-    """Import the application, load its settings, start what development lacks, configure and check it. Raises `SetupError`."""
+def prepared(ask: Ask, *, announce: bool = True, with_schema: bool = True) -> Program:
+    """Import the application, load its settings, start what development lacks, configure and check it. Raises `SetupError`.
+
+    with_schema: see that the databases have the migrations of this code, too.
+    """
     application = imported(ask)
     config = settings_of(application, ask)
     start_logging(config.sections["log"])
@@ -86,7 +90,15 @@ def prepared(ask: Ask, *, announce: bool = True) -> Program:
         refuse_missing_servers(config)
         application.configure(config.sections)
         application.check()
+        if with_schema:
+            bring_up_to_date(application, config, ask.target, announce=announce)
     return Program(application, config, ours)
+
+
+def databases_in(ask: Ask) -> list[Database]:
+    """Return the PostgreSQL databases of the application, as they are; missing servers are started in development. Raises `SetupError`."""
+    program = prepared(ask, announce=False, with_schema=False)
+    return databases_of(program.application, program.config, ask.target)
 
 
 def with_embedded(config: Config, project: Path, *, announce: bool) -> Config:

@@ -13,6 +13,11 @@ def target(function: F) -> F:
     return click.argument("target", required=False, metavar="[MODULE:APP]")(function)
 
 
+def database(function: F) -> F:
+    """Add --database."""
+    return click.option("--database", metavar="NAME", help="The resource's name, when there are several (default: each).")(function)
+
+
 def settings(function: F) -> F:
     """Add --env and --config."""
     function = click.option("--config", "folder", metavar="DIR", help="Folder of the settings (default: config/ of the project).")(function)

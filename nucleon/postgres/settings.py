@@ -15,6 +15,9 @@ class Settings:
     connect_seconds: for all addresses of all hosts together.
     application_name: as PostgreSQL shows it; empty: what the dsn says, else "nucleon".
     reset: "seen" cleans the session (DISCARD ALL) when a statement that changes it was seen; "always" after every use.
+    migrations: the folder of the migrations, from the project's; "" finds `migrations/`. migrations_lock_seconds: how long one try of a
+    migration waits for a lock (so long others wait behind it); migrations_wait_seconds: how long it goes on trying, and waits for its turn.
+    migrations_newer: "refuse" to start, or "allow" it, when the database has migrations that the code does not know.
     """
 
     dsn: Secret[str] | None = None
@@ -35,9 +38,15 @@ class Settings:
     cancel_grace_seconds: float = 0.5
     application_name: str = ""
     reset: str = "seen"
+    migrations: str = ""
+    migrations_lock_seconds: float = 2.0
+    migrations_wait_seconds: float = 300.0
+    migrations_newer: str = "refuse"
 
     def __post_init__(self) -> None:
         if self.reset not in ("seen", "always"):
             raise ValueError(f"reset is 'seen' or 'always', not {self.reset!r}")
+        if self.migrations_newer not in ("refuse", "allow"):
+            raise ValueError(f"migrations_newer is 'refuse' or 'allow', not {self.migrations_newer!r}")
         if self.maximum < 1 or not 0 <= self.minimum <= self.maximum:
             raise ValueError(f"minimum {self.minimum} and maximum {self.maximum} do not fit: 0 <= minimum <= maximum, maximum at least 1")

@@ -87,7 +87,19 @@ def _configured(named: str, project: Path) -> Any:
     config.refuse_missing_servers(settings)
     application.configure(settings.sections)
     application.check()
+    code = Path(str(sys.modules[module].__file__)).parent
+    for section, resource in application.resources.items():
+        if getattr(resource, "kind", None) == "postgres":
+            _bring_up_to_date(resource.settings, section, code, project)
     return application
+
+
+def _bring_up_to_date(settings: Any, name: str, code: Path, project: Path) -> None:
+    from nucleon.postgres.migrating import be_current, folder_of
+
+    folder = folder_of(settings, name, code, project)
+    if folder is not None:
+        be_current(settings, folder, name, may_apply=True, tell=print)
 
 
 def _imported(module: str, name: str) -> Any:

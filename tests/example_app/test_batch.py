@@ -15,11 +15,3 @@ def test_stale_orders_are_closed_and_the_others_left(client: Client) -> None:
     assert [order["status"] for order in states] == ["closed", "paid", "open"]
     assert states[0]["version"] == 2
     assert close_stale_orders(30) == 0
-
-
-def test_the_tables_may_be_created_by_many_workers_at_once(client: Client) -> None:
-    from nucleon import green
-
-    for worker in [green.spawn(service.create_tables) for _ in range(5)]:
-        worker.get()
-    assert client.get("/products/A-1").status == 200

@@ -1,12 +1,10 @@
--- Applied at every start: each statement does nothing when its work is done.
-
-create table if not exists products (
+create table products (
     sku text primary key,
     name text not null,
     price numeric(10, 2) not null check (price >= 0)
 );
 
-create table if not exists orders (
+create table orders (
     id bigint generated always as identity primary key,
     customer text not null,
     status text not null default 'open' check (status in ('open', 'paid', 'closed')),
@@ -15,7 +13,7 @@ create table if not exists orders (
     created_at timestamptz not null default now()
 );
 
-create table if not exists order_lines (
+create table order_lines (
     order_id bigint not null references orders on delete cascade,
     sku text not null references products,
     quantity integer not null check (quantity > 0),
@@ -23,11 +21,9 @@ create table if not exists order_lines (
 );
 
 -- An order as clients see it: with its lines, in one row.
-create or replace view order_documents as
+create view order_documents as
 select orders.*, (
     select coalesce(json_agg(json_build_object('sku', sku, 'quantity', quantity) order by sku), '[]')
     from order_lines where order_id = orders.id
 ) as lines
 from orders;
-
-insert into products (sku, name, price) values ('A-1', 'Anvil', 49.90), ('B-2', 'Bellows', 19.50) on conflict do nothing;

@@ -1,0 +1,1 @@
+delete from products where sku in ('A-1', 'B-2');

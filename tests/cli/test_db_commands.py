@@ -1,0 +1,90 @@
+"""`nucleon db` and the start of a service on its schema, as a user meets them."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nucleon.testing import LiveServer
+
+HOUSE = str(Path(__file__).parents[2])
+APP = """
+from nucleon import App
+from nucleon.postgres import Postgres
+
+app = App("small")
+db = app.use(Postgres())
+
+
+@app.get("/")
+def count() -> int:
+    return db.value(int, "select count(*) from items")
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+def run(project: Path, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUCLEON_")}
+    command = [sys.executable, "-m", "nucleon", *words]
+    environment = {**kept, "PYTHONPATH": HOUSE, **variables}
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=100, stdin=subprocess.DEVNULL)
+
+
+def test_a_migration_from_new_to_down(project: Path, fresh_postgres_dsn: str) -> None:
+    on_server = {"DATABASE_URL": fresh_postgres_dsn}
+    production = {**on_server, "NUCLEON_ENV": "production"}
+    assert "no migrations yet: `nucleon db new create tables`" in run(project, "db", "up", **on_server).stderr
+    assert "migrations/0001_create_items.sql is written" in run(project, "db", "new", "create", "items").stdout
+    (project / "migrations" / "0001_create_items.sql").write_text("create table items (id int);")
+    (project / "migrations" / "0001_create_items.down.sql").write_text("drop table items;")
+    status = run(project, "db", "status", **on_server)
+    assert status.returncode == 1 and "pending" in status.stdout and "run `nucleon db up`" in status.stdout
+    served = run(project, "serve", "--bind", "127.0.0.1:0", "--workers", "1", **production)
+    assert served.returncode == 1
+    assert "the database lacks 1 of this code's migrations (0001_create_items.sql): run `nucleon db up`" in served.stderr
+    up = run(project, "db", "up", **production)
+    assert up.returncode == 0 and "0001_create_items.sql: applied in" in up.stdout, up.stderr
+    assert "nothing to do: the schema is current" in run(project, "db", "up", **production).stdout
+    status = run(project, "db", "status", **on_server)
+    assert (status.returncode, status.stderr) == (0, "") and "applied" in status.stdout
+    refused = run(project, "db", "down", **production)
+    assert refused.returncode == 1 and "say --yes if that is meant" in refused.stderr
+    assert run(project, "db", "down", "--yes", **production).stdout.endswith("[postgres] 1 undone\n")
+
+
+def test_reset_is_for_development_and_test_and_asks_before_it_empties_a_configured_server(project: Path, fresh_postgres_dsn: str) -> None:
+    (project / "migrations").mkdir()
+    (project / "migrations" / "1_items.sql").write_text("create table items (id int);")
+    on_server = {"DATABASE_URL": fresh_postgres_dsn}
+    refused = run(project, "db", "reset", "--yes", "--env", "production", **on_server)
+    assert refused.returncode == 1 and "only in development and test, this is production" in refused.stderr
+    asked = run(project, "db", "reset", **on_server)
+    assert asked.returncode == 1 and "this deletes everything in database test_" in asked.stderr
+    done = run(project, "db", "reset", "--yes", **on_server)
+    assert done.returncode == 0 and "empty again, 1 migrations applied" in done.stdout, done.stderr
+
+
+@pytest.fixture
+def open_project() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="nucleon-tests-") as folder:
+        Path(folder).chmod(0o755)  # PostgreSQL runs as somebody else when the tests run as root
+        yield Path(folder)
+
+
+def test_serving_in_development_applies_the_migrations_and_says_so_in_one_line(open_project: Path) -> None:
+    (open_project / "app.py").write_text(APP)
+    (open_project / "migrations").mkdir()
+    (open_project / "migrations" / "0001_items.sql").write_text("create table items (id int); insert into items values (1);")
+    with LiveServer("app:app", folder=open_project, environment={"PYTHONPATH": HOUSE, "NUCLEON_ENV": "development"}) as server:
+        assert server.get("/").json() == 1
+        assert server.log.count("[postgres] applied 1 migration: 0001_items.sql") == 1
+        assert server.stop() == 0
