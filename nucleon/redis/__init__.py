@@ -1,9 +1,10 @@
 """Redis as a resource: every command of redis-py, on greenlets, with bounded waits, and tools over it."""
 
 from nucleon.redis.cache import Cache
-from nucleon.redis.client import Pipeline, PubSub, Redis
+from nucleon.redis.client import Redis
 from nucleon.redis.hub import Hub
 from nucleon.redis.leases import Held, Lease, LeaseLost, LeaseTaken
+from nucleon.redis.pipeline import Pipeline, PubSub
 from nucleon.redis.settings import Settings
 from nucleon.redis.subscriptions import Gap, Message, Subscription, SubscriptionClosed
 from nucleon.redis.topics import Topic

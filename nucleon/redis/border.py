@@ -16,18 +16,45 @@ AWAY = (
     exceptions.ReadOnlyError,
     exceptions.OutOfMemoryError,
     exceptions.ClusterDownError,
+    exceptions.TryAgainError,
 )
 """The server is out of reach, loading, a replica after a failover, or full: another moment may do."""
 
-AWAY_REPLIES = ("MISCONF", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN")
+AWAY_REPLIES = ("MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY ")
 """Error replies with the same meaning that redis-py has no class for."""
+
+
+class Lost(exceptions.ConnectionError):
+    """The connection ended before the reply came. `may_have_run`: False when the server cannot have seen the command."""
+
+    def __init__(self, why: str, *, may_have_run: bool) -> None:
+        super().__init__(why)
+        self.may_have_run = may_have_run
+
+
+class Silent(exceptions.TimeoutError):
+    """No reply within `socket_seconds`: the command may have run, or may still run."""
+
+
+class Crowded(exceptions.ConnectionError):
+    """As many commands or bytes are on their way as the settings allow, and none was answered in time."""
+
+
+class ReplyTooLarge(exceptions.RedisError):
+    """A reply is larger than `reply_bytes`: read it in parts (GETRANGE, HSCAN, ZRANGE), or raise the setting."""
 
 
 def problem_from(error: exceptions.RedisError) -> Problem | None:
     """Return what the client may be told, or None when the command itself is wrong (a fault of the program: 500)."""
-    left = green.remaining()
-    if isinstance(error, exceptions.TimeoutError) and left is not None and left <= TIMER_SLACK_SECONDS:
-        return DeadlineExceeded("Redis did not answer before the deadline")
+    if isinstance(error, exceptions.TimeoutError):
+        left = green.remaining()
+        if left is not None and left <= TIMER_SLACK_SECONDS:
+            return DeadlineExceeded("Redis did not answer before the deadline")
+        return Unavailable("Redis did not answer in time; the command may have been carried out")
+    if isinstance(error, Lost) and error.may_have_run:
+        return Unavailable("Redis was lost before it answered; the command may have been carried out")
+    if isinstance(error, Crowded):
+        return Unavailable(f"Redis is slow: {error}")
     if isinstance(error, AWAY) or str(error).startswith(AWAY_REPLIES):
         return Unavailable("Redis is not available")
     return None

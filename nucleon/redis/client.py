@@ -1,4 +1,4 @@
-"""The client that an application holds: redis-py's, with bounded waits and errors that are problems."""
+"""The client that an application holds: redis-py's, over shared connections, with bounded waits and errors that are problems."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -6,40 +6,95 @@ from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
 import redis
+from hiredis import pack_command
+from redis.client import EMPTY_RESPONSE, NEVER_DECODE, CaseInsensitiveDict
+from redis.connection import HiredisRespSerializer
+from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError
 
 from nucleon import hooks
 from nucleon.errors import SetupError
-from nucleon.redis.border import translated
-from nucleon.redis.connection import Pool
+from nucleon.redis.border import problem_from, translated
+from nucleon.redis.commands import BLOCKING, READS, does_wait, is_stateful, spelled
+from nucleon.redis.connection import Pool, connection_options
+from nucleon.redis.multiplexer import Multiplexer, OtherThread
 from nucleon.redis.offers import Offers
+from nucleon.redis.pipeline import Pipeline, PubSub
 from nucleon.redis.settings import Settings as RedisSettings
 
 R = TypeVar("R")
+
+_serializer = HiredisRespSerializer()
+
+
+class _Callbacks(CaseInsensitiveDict):
+    """redis-py's response callbacks; tells when one is set, because `Redis` remembers them by name."""
+
+    changed: Callable[[], None] | None = None
+
+    def __setitem__(self, name: str, callback: Any) -> None:
+        super().__setitem__(name, callback)  # type: ignore[no-untyped-call]
+        if self.changed is not None:
+            self.changed()
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)  # type: ignore[no-untyped-call]
+        if self.changed is not None:
+            self.changed()
+
+    def update(self, *more: Any, **named: Any) -> None:
+        super().update(*more, **named)  # type: ignore[no-untyped-call]
+        if self.changed is not None:
+            self.changed()
+
+
+class _Plan:
+    """What is known about a command by its name."""
+
+    __slots__ = ("callback", "is_own", "is_read", "may_wait", "words")
+
+    def __init__(self, args: tuple[Any, ...], callback: Callable[..., Any] | None) -> None:
+        name = spelled(args)
+        self.words = tuple(str(args[0]).encode().split())
+        self.callback = callback
+        self.is_own = is_stateful(args)
+        self.may_wait = name in BLOCKING
+        self.is_read = name in READS
 
 
 class Redis(Offers, redis.Redis):
     """A resource: `cache = app.use(Redis())`; then every command of redis-py is a method: `cache.incr("visits")`.
 
-    Raises `Unavailable` (503) when the server is away or all connections stay taken, `DeadlineExceeded` (504) at the deadline of the
-    request; errors in a command itself stay `redis.exceptions.ResponseError`. A command that may have run is never sent again.
+    Raises `Unavailable` (503) when the server is away or slow, `DeadlineExceeded` (504) at the deadline of the request; errors in a
+    command itself stay `redis.exceptions.ResponseError`. A command that may have run is never sent again, unless it only reads.
     """
 
     kind: ClassVar[str] = "redis"
     Settings: ClassVar[type[RedisSettings]] = RedisSettings
 
-    def __init__(self, **defaults: Any) -> None:
-        """Open nothing. defaults: values of `Settings` that the settings files may override."""
+    def __init__(self, *, credential_provider: Any = None, **defaults: Any) -> None:
+        """Open nothing. defaults: values of `Settings` that the settings files may override.
+
+        credential_provider: redis-py's `CredentialProvider`, asked for user and password at every connect (for passwords that change).
+        """
         unknown = sorted(set(defaults) - {field.name for field in fields(RedisSettings)})
         if unknown:
             raise SetupError(f"Redis() has no setting {', '.join(unknown)}")
         self.name = self.kind
         self.calls = self.failures = 0
+        self._credential_provider = credential_provider
         self.configure(RedisSettings(**defaults), self.kind)
 
     def configure(self, settings: RedisSettings, name: str) -> None:
         """Take the settings of the section `[name]`; connections are opened when they are first needed."""
         self.name = name
-        super().__init__(connection_pool=Pool(settings))
+        options = connection_options(settings, self._credential_provider)
+        super().__init__(connection_pool=Pool(settings, options))
+        self._multiplexer = Multiplexer(settings, lambda: _connected(options), name)
+        self._plans: dict[Any, _Plan] = {}
+        callbacks = _Callbacks(self.response_callbacks)
+        callbacks.changed = self._plans.clear
+        self.response_callbacks = callbacks
+        self._large_bytes = settings.large_bytes
 
     @property
     def settings(self) -> RedisSettings:
@@ -47,12 +102,15 @@ class Redis(Offers, redis.Redis):
         return self._pool.settings
 
     def start(self) -> None:
-        """Begin with an empty pool, in the worker after the fork; opens nothing."""
+        """Begin without connections, in the worker after the fork; opens nothing."""
+        self._multiplexer.stop()
+        self._pool.disconnect()
         self.configure(self.settings, self.name)
 
     def stop(self) -> None:
         """Close all connections; a command after that opens new ones."""
         self.stop_offers()
+        self._multiplexer.stop()
         self._pool.disconnect()
 
     def health(self) -> None:
@@ -61,15 +119,67 @@ class Redis(Offers, redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its reply: what every method ends in."""
-        return self._observed(str(args[0]), lambda: super(Redis, self).execute_command(*args, **options))  # type: ignore[no-untyped-call]
+        self.calls += 1
+        if hooks.query_ended.listeners:
+            return self._told(str(args[0]), lambda: self._answer(args, options))
+        try:
+            return self._answer(args, options)
+        except Exception as error:
+            self.failures += 1
+            problem = problem_from(error) if isinstance(error, RedisError) else None
+            if problem is None:
+                raise
+            raise problem from error
 
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "Pipeline":
+    def _answer(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        plan = self._plans.get(args[0])
+        if plan is None or plan.is_own or plan.may_wait:
+            plan = self._plan(args)
+            if plan.is_own or (plan.may_wait and does_wait(spelled(args), args)):
+                return self._answer_alone(args, options)
+        try:
+            data = pack_command(args if len(plan.words) == 1 else plan.words + args[1:])
+        except TypeError:
+            data = packed(args)
+        if len(data) > self._large_bytes:
+            return self._answer_alone(args, options)
+        try:
+            reply = self._multiplexer.ask(data, 1, (True,) if NEVER_DECODE in options else None, plan.is_read)
+        except OtherThread:
+            return self._answer_alone(args, options)
+        if isinstance(reply, Exception):
+            return self._refused(reply, options)
+        if options:
+            for name in (NEVER_DECODE, EMPTY_RESPONSE, "keys"):
+                options.pop(name, None)
+        return reply if plan.callback is None else plan.callback(reply, **options)
+
+    def _answer_alone(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Let redis-py do it over a connection that belongs to this command for as long as it takes."""
+        return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def _plan(self, args: tuple[Any, ...]) -> _Plan:
+        callbacks = self.response_callbacks
+        plan = _Plan(args, callbacks.get(args[0], None))  # type: ignore[no-untyped-call]
+        if spelled(args) == spelled(args[:1]):  # CLIENT and its like, when split in two words, are looked at every time
+            self._plans[args[0]] = plan
+        return plan
+
+    def _refused(self, error: Exception, options: dict[str, Any]) -> Any:
+        """What an error reply means: an answer for some, a reason to look for another server for others."""
+        if isinstance(error, (ReadOnlyError, AuthenticationError)):
+            self._multiplexer.replace()  # a replica since a failover, or a password that is old
+        elif EMPTY_RESPONSE in options and isinstance(error, redis.ResponseError):
+            return options[EMPTY_RESPONSE]
+        raise error
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Collect commands and send them in one write; `transaction`: between MULTI and EXEC."""
         pipeline = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-        pipeline.observed = self._observed
+        pipeline.owner = self
         return pipeline
 
-    def pubsub(self, **options: Any) -> "PubSub":
+    def pubsub(self, **options: Any) -> PubSub:
         """Subscribe to channels; it holds a connection of the pool until it is closed (use it with `with`)."""
         return PubSub(self.connection_pool, **options)
 
@@ -80,8 +190,12 @@ class Redis(Offers, redis.Redis):
         return pool
 
     def _observed(self, statement: str, run: Callable[[], R]) -> R:
-        """Run a command, count it, translate its errors and tell who listens."""
+        """Count a command and run it."""
         self.calls += 1
+        return self._told(statement, run)
+
+    def _told(self, statement: str, run: Callable[[], R]) -> R:
+        """Run a command, translate its errors and tell who listens."""
         started, failed = monotonic(), None
         try:
             with translated():
@@ -95,44 +209,25 @@ class Redis(Offers, redis.Redis):
                 listener(resource=self.name, statement=statement, seconds=monotonic() - started, error=failed)
 
     def __repr__(self) -> str:
-        pool, most = self._pool, self.settings.max_connections
+        pool, most, shared = self._pool, self.settings.max_connections, self._multiplexer
         where = "no server set" if self.settings.url is None else _place(pool.connection_kwargs)
         return (
-            f"<Redis {self.name!r} {where}: {most - pool.free()} of {most} connections in use, {pool.opened()} open, "
-            f"{pool.waiting} waiting, {self.calls} calls, {self.failures} failed>"
+            f"<Redis {self.name!r} {where}: {len(shared.links)} shared connections with {shared.in_flight} commands in flight, "
+            f"{shared.waiting} waiting; {most - pool.free()} of {most} own connections in use, {pool.opened()} open, "
+            f"{pool.waiting} waiting; {self.calls} calls, {self.failures} failed>"
         )
 
 
-class Pipeline(redis.client.Pipeline):
-    """redis-py's pipeline, with errors as `Redis` gives them."""
-
-    observed: Callable[[str, Callable[[], Any]], Any]
-
-    def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send what was collected and return the replies in order."""
-        replies: list[Any] = self.observed("PIPELINE", lambda: super(Pipeline, self).execute(raise_on_error))
-        return replies
-
-    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send one command at once: what happens between WATCH and MULTI."""
-        return self.observed(str(args[0]), lambda: super(Pipeline, self).immediate_execute_command(*args, **options))  # type: ignore[no-untyped-call]
+def packed(args: tuple[Any, ...]) -> bytes:
+    """Return the command as it goes over the wire. Raises redis-py's `DataError` for a value that is no text, number or bytes."""
+    return b"".join(_serializer.pack(*args))
 
 
-class PubSub(redis.client.PubSub):
-    """redis-py's subscriptions, with errors as `Redis` gives them.
-
-    A lost connection is an `Unavailable`, so that the application hears of the gap: what was published meanwhile is lost.
-    """
-
-    def execute_command(self, *args: Any) -> None:
-        """Send SUBSCRIBE and its like."""
-        with translated():
-            super().execute_command(*args)  # type: ignore[no-untyped-call]
-
-    def parse_response(self, block: bool = True, timeout: float = 0) -> Any:
-        """Wait for the next message: for ever, or `timeout` seconds."""
-        with translated():
-            return super().parse_response(block, timeout)  # type: ignore[no-untyped-call]
+def _connected(options: dict[str, Any]) -> Any:
+    kind = options["connection_class"]
+    connection = kind(**{name: value for name, value in options.items() if name != "connection_class"})
+    connection.connect()
+    return connection
 
 
 def _place(options: dict[str, Any]) -> str:

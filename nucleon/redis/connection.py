@@ -1,40 +1,100 @@
 """redis-py's connections and pool, every wait of which ends at the deadline."""
 
+from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
+import gevent
+import hiredis
+from redis._parsers.hiredis import NOT_ENOUGH_DATA, _HiredisParser
 from redis.backoff import NoBackoff
 from redis.connection import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.exceptions import AuthenticationError, InvalidResponse, ReadOnlyError
 from redis.exceptions import ConnectionError as NoConnection
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 from redis.utils import SENTINEL
 
 from nucleon import green, hooks
 from nucleon.errors import DeadlineExceeded, SetupError
+from nucleon.redis.border import ReplyTooLarge
+from nucleon.redis.commands import does_wait, is_stateful, spelled
 from nucleon.redis.settings import Settings
 from nucleon.redis.turns import Turns
 
-BLOCKING = frozenset(
-    ["BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP", "WAIT", "WAITAOF", "XREAD", "XREADGROUP"],
-)
-"""Commands that wait on the server for as long as their caller asked: only the deadline cuts them short."""
+Place = tuple[str, int]
+
+
+R = TypeVar("R", bound=hiredis.Reader)
+
+
+class BoundedReader(hiredis.Reader):
+    """hiredis's reader that refuses replies of more than `limit_bytes`."""
+
+    limit_bytes = 0
+    not_yet: object = None
+    _partial = 0
+
+    def feed(self, *piece: Any) -> None:
+        """Take octets from the server. Raises `ReplyTooLarge`."""
+        self._partial += piece[2] if len(piece) == 3 else len(piece[0])
+        if self._partial > self.limit_bytes:
+            raise ReplyTooLarge(f"a reply is larger than reply_bytes ({self.limit_bytes})")
+        super().feed(*piece)
+
+    def gets(self, *decode: bool) -> Any:
+        """Return the next reply, or what the reader was told to give when there is none."""
+        reply = super().gets(*decode)
+        if reply is not self.not_yet:
+            self._partial = 0
+        return reply
 
 
 class _Bounded:
-    """What the three kinds of connection share: time-outs that shrink to what the deadline leaves."""
+    """What the three kinds of connection share: time-outs that shrink to what the deadline leaves, and a bounded reply.
+
+    places: says where the server is just now (Sentinel); then the server must call itself master.
+    """
 
     _waits_on_server = False
+    is_soiled = False
+    """It was told to be something else than it began as: closed when it is given back."""
+
+    def __init__(self: Any, *, reply_bytes: int, places: Callable[[], Place] | None = None, **options: Any) -> None:
+        self._reply_bytes = reply_bytes
+        self._places = places
+        super().__init__(**options)
 
     def _connect(self: Any) -> Any:
         patience = self.socket_connect_timeout
-        self.socket_connect_timeout = green.seconds_left(patience)
+        left = green.seconds_left(patience)
+        if self._places is not None:
+            self.host, self.port = self._places()
+        self.socket_connect_timeout = left
         try:
-            return super()._connect()  # type: ignore[misc]
+            with gevent.Timeout(left, TimeoutError(f"no connection within {left:g} s")):  # bounds the name's resolution and TLS too
+                return super()._connect()  # type: ignore[misc]
         finally:
             self.socket_connect_timeout = patience
 
+    def on_connect_check_health(self: Any, check_health: bool = True) -> None:
+        self.is_soiled = False
+        super().on_connect_check_health(check_health=check_health)  # type: ignore[misc]
+        if self._places is not None:
+            super().send_command("ROLE", check_health=False)  # type: ignore[misc]
+            role = self.read_response(disable_decoding=True)[0]
+            if role != b"master":
+                raise NoConnection(f"{self.host}:{self.port} is a {role.decode()}, not the master that the Sentinels named")
+
+    def set_parser(self: Any, parser_class: Any) -> None:
+        super().set_parser(_Parser)  # type: ignore[misc]
+        self._parser.limit_bytes = self._reply_bytes
+
     def send_command(self: Any, *args: Any, **options: Any) -> None:
-        self._waits_on_server = args[0] in BLOCKING
+        self._waits_on_server = does_wait(spelled(args), args)
+        if is_stateful(args):
+            self.is_soiled = True
         super().send_command(*args, **options)  # type: ignore[misc]
 
     def send_packed_command(self: Any, command: Any, check_health: bool = True) -> None:
@@ -52,8 +112,37 @@ class _Bounded:
                 raise
         try:
             return super().read_response(disable_decoding, timeout=timeout, **options)  # type: ignore[misc]
+        except (ReadOnlyError, AuthenticationError):
+            self.is_soiled = True  # a replica since a failover, or a password that is old: a new connection may be better
+            raise
+        except InvalidResponse as error:
+            raise NoConnection(f"the server does not speak RESP: {error}") from error
         finally:
             self._waits_on_server = False
+
+
+class _Parser(_HiredisParser):
+    """redis-py's parser with a bound for replies."""
+
+    limit_bytes = 0
+
+    def on_connect(self, connection: Any, **options: Any) -> None:
+        super().on_connect(connection, **options)  # type: ignore[no-untyped-call]
+        self._reader = reader_for(connection, NOT_ENOUGH_DATA, BoundedReader)
+        self._reader.limit_bytes, self._reader.not_yet = self.limit_bytes, NOT_ENOUGH_DATA
+
+
+def reader_for(connection: Any, not_yet: object, kind: type[R]) -> R:
+    """Return a reader that decodes as the connection's settings say."""
+    encoder = connection.encoder
+    decoding = {"encoding": encoder.encoding} if encoder.decode_responses else {}
+    return kind(
+        protocolError=InvalidResponse,
+        replyError=_HiredisParser.parse_error,
+        errors=encoder.encoding_errors,
+        notEnoughData=not_yet,
+        **decoding,
+    )
 
 
 class TcpConnection(_Bounded, Connection):
@@ -74,11 +163,11 @@ OURS = {Connection: TcpConnection, SSLConnection: TlsConnection, UnixDomainSocke
 class Pool(BlockingConnectionPool):
     """A bounded pool: takers wait in line for `wait_seconds` or until the deadline. It notices a fork and begins anew."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
         self.settings = settings
         self.waiting = 0
         super().__init__(  # type: ignore[no-untyped-call]
-            max_connections=settings.max_connections, timeout=settings.wait_seconds, queue_class=Turns, **connection_options(settings)
+            max_connections=settings.max_connections, timeout=settings.wait_seconds, queue_class=Turns, **options
         )
 
     @property
@@ -92,8 +181,7 @@ class Pool(BlockingConnectionPool):
 
     def get_connection(self, command_name: str | None = None, *keys: Any, **options: Any) -> Any:
         """Take a connection. Raises redis-py's errors, and `DeadlineExceeded`."""
-        if self.settings.url is None:
-            raise SetupError("Redis has no server: set REDIS_URL, or url in the settings section [redis]")
+        check_server(self.settings)
         if self.free():
             return super().get_connection()  # type: ignore[no-untyped-call]
         self.waiting += 1
@@ -110,6 +198,12 @@ class Pool(BlockingConnectionPool):
             for listener in hooks.pool_waited.listeners:
                 listener(resource="redis", seconds=monotonic() - started, served=served)
 
+    def release(self, connection: Any) -> None:
+        """Take a connection back; one that a command changed is closed first."""
+        if connection.is_soiled:
+            connection.disconnect()
+        super().release(connection)  # type: ignore[no-untyped-call]
+
     def free(self) -> int:
         """Return how many commands could start without waiting."""
         return int(self.pool.qsize())
@@ -119,19 +213,47 @@ class Pool(BlockingConnectionPool):
         return sum(1 for connection in self._connections if connection._sock)
 
 
-def connection_options(settings: Settings) -> dict[str, Any]:
+def check_server(settings: Settings) -> None:
+    """Raise `SetupError` when the settings name no server."""
+    if settings.url is None and not settings.sentinels:
+        raise SetupError("Redis has no server: set REDIS_URL, or url in the settings section [redis]")
+
+
+def connection_options(settings: Settings, credential_provider: Any = None) -> dict[str, Any]:
     """Return keyword arguments for redis-py's pool. Raises `SetupError` for an address it cannot read."""
     try:
         options: dict[str, Any] = parse_url(settings.url.reveal() if settings.url is not None else "redis://")  # type: ignore[no-untyped-call]
     except ValueError as error:
         raise SetupError(f"the url of Redis cannot be read: {error}") from None
+    kind = options.get("connection_class", Connection)
+    if settings.sentinels:
+        if kind is UnixDomainSocketConnection:
+            raise SetupError("sentinels name a server by host and port: url must begin with redis:// or rediss://")
+        options["places"] = places_of(settings)
     return {
         "socket_connect_timeout": settings.connect_seconds,
         "socket_timeout": settings.socket_seconds,
         "decode_responses": settings.decode_responses,
-        "protocol": 2,
+        "protocol": settings.protocol,
         "driver_info": None,  # saves two round trips for every new connection
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "retry": Retry(NoBackoff(), 0),  # a command that may have run is never sent twice
+        "credential_provider": credential_provider,
+        "reply_bytes": settings.reply_bytes,
         **options,
-        "connection_class": OURS[options.get("connection_class", Connection)],
+        "connection_class": OURS[kind],
     }
+
+
+def places_of(settings: Settings) -> Callable[[], Place]:
+    """Return a function that asks the Sentinels where the master is. It raises redis-py's `MasterNotFoundError`."""
+    bounds = {"socket_timeout": settings.connect_seconds, "socket_connect_timeout": settings.connect_seconds}
+    sentinels = [(host.strip("[]"), int(port)) for host, _, port in (place.rpartition(":") for place in settings.sentinels)]
+    sentinel = Sentinel(sentinels, sentinel_kwargs={**bounds, "driver_info": None, "retry": Retry(NoBackoff(), 0)})  # type: ignore[no-untyped-call]
+
+    def place() -> Place:
+        host, port = sentinel.discover_master(settings.sentinel_service)  # type: ignore[no-untyped-call]
+        sentinel.close()  # they are asked rarely: nothing is kept open
+        return str(host), int(port)
+
+    return place

@@ -66,24 +66,33 @@ def test_a_wrong_command_stays_a_fault_of_the_program(redis: Redis) -> None:
     assert redis.get("text") == b"x"
 
 
-def test_more_greenlets_than_connections_take_turns(redis: Redis) -> None:
+def test_the_commands_of_all_greenlets_share_a_connection(redis: Redis) -> None:
     done = [green.spawn(redis.incr, "turns") for _ in range(60)]
     assert sorted(one.get() for one in done) == list(range(1, 61))
-    assert "0 of 3 connections in use, 3 open" in repr(redis)
+    assert "1 shared connections with 0 commands in flight" in repr(redis)
+    assert len(redis.client_list(_type="normal")) == 1
+
+
+def test_commands_that_wait_take_turns_on_connections_of_their_own(redis: Redis) -> None:
+    redis.rpush("turns", *range(60))
+    done = [green.spawn(redis.blpop, "turns") for _ in range(60)]
+    assert sorted(int(one.get()[1]) for one in done) == list(range(60))
+    assert "0 of 3 own connections in use, 3 open" in repr(redis)
 
 
 def test_nobody_overtakes_those_who_wait(redis_url: str) -> None:
     """One connection, one greenlet that always wants it again, ten that want it once."""
     redis = Redis(url=Secret(redis_url), max_connections=1)
+    redis.rpush("n", *range(60))
     order: list[str] = []
 
     def greedy() -> None:
         for _ in range(50):
-            redis.incr("n")
+            redis.blpop("n")
             order.append("greedy")
 
     def modest(number: int) -> None:
-        redis.incr("n")
+        redis.blpop("n")
         order.append(str(number))
 
     done = [green.spawn(greedy), *(green.spawn(modest, number) for number in range(10))]
@@ -97,14 +106,13 @@ def test_nobody_overtakes_those_who_wait(redis_url: str) -> None:
 def test_a_greenlet_killed_in_the_line_loses_no_connection(redis: Redis) -> None:
     holders = [green.spawn(redis.blpop, ["never"], 1) for _ in range(3)]
     green.sleep(0.05)
-    victims = [green.spawn(redis.get, "x") for _ in range(5)]
+    victims = [green.spawn(redis.blpop, ["x"], 1) for _ in range(5)]
     green.sleep(0.05)
     for victim in victims:
         victim.kill()
     for holder in holders:
         holder.get()
-    assert "0 of 3 connections in use" in repr(redis)
-    assert "0 waiting" in repr(redis)
+    assert "0 of 3 own connections in use, 3 open, 0 waiting" in repr(redis)
 
 
 def test_a_full_pool_is_unavailable_after_the_wait(redis: Redis) -> None:
@@ -118,12 +126,13 @@ def test_a_full_pool_is_unavailable_after_the_wait(redis: Redis) -> None:
     hooks.pool_waited.add(listener)
     started = monotonic()
     with pytest.raises(Unavailable) as caught:
-        redis.get("x")
+        redis.blpop(["x"], 1)
     hooks.pool_waited.remove(listener)
     assert 0.15 < monotonic() - started < 0.5
     assert caught.value.headers["Retry-After"] == "1"
     assert waited == [False]
-    assert "3 of 3 connections in use" in repr(redis)
+    assert "3 of 3 own connections in use" in repr(redis)
+    redis.set("x", "does not wait for them")
     for holder in holders:
         holder.get()
 
@@ -132,7 +141,7 @@ def test_a_full_pool_gives_up_at_the_deadline(redis: Redis) -> None:
     holders = [green.spawn(redis.blpop, ["never"], 1) for _ in range(3)]
     green.sleep(0.05)
     with pytest.raises(DeadlineExceeded), green.deadline(0.1):
-        redis.get("x")
+        redis.blpop(["x"], 1)
     for holder in holders:
         holder.get()
 
@@ -288,4 +297,4 @@ def test_a_start_begins_with_an_empty_pool(redis: Redis) -> None:
     redis.get("x")
     redis.stop()
     redis.start()
-    assert "0 open" in repr(redis)
+    assert "0 shared connections" in repr(redis)

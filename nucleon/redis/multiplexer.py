@@ -1,0 +1,282 @@
+"""The shared connections of a worker: which one carries a command, when a new one is opened, who waits and for how long."""
+
+import logging
+import os
+import random
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from contextvars import Context
+from time import monotonic
+from typing import Any
+
+import gevent
+import hiredis
+from redis.exceptions import AuthenticationError
+
+from nucleon import green, hooks
+from nucleon.redis.border import Crowded, Lost, Silent
+from nucleon.redis.connection import check_server, reader_for
+from nucleon.redis.link import NOT_YET, Link
+from nucleon.redis.settings import Settings
+
+log = logging.getLogger("nucleon.redis")
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.5  # back-off of connects: doubled, with jitter; the longest bounds what waiters lose
+ASKS = 3  # a command is sent on so many connections at most
+
+
+class OtherThread(Exception):
+    """The shared connections belong to the event loop of another thread."""
+
+
+class _Attempt:
+    """One try to connect, and those who wait for it."""
+
+    __slots__ = ("error", "landed")
+
+    def __init__(self) -> None:
+        self.landed = green.Event()
+        self.error: Exception | None = None
+
+
+class _Place:
+    """A place in the line for room on a connection."""
+
+    __slots__ = ("called", "link")
+
+    def __init__(self) -> None:
+        self.called = green.Event()
+        self.link: Link | None = None
+
+
+class Multiplexer:
+    """Sends commands of many greenlets over few connections.
+
+    connect: opens a connection of redis-py, handshake done. Opened lazily; the second connection only while the first is busy with a
+    large reply. A connect is tried by a greenlet of its own, with back-off and jitter, so a command that gives up disturbs nothing.
+    """
+
+    _all: "weakref.WeakSet[Multiplexer]" = weakref.WeakSet()
+
+    def __init__(self, settings: Settings, connect: Callable[[], Any], name: str = "redis") -> None:
+        self.settings = settings
+        self.name = name
+        self.links: list[Link] = []
+        self.opened = 0
+        self._current: Link | None = None
+        self._connect = connect
+        self._attempt: _Attempt | None = None
+        self._failures = 0
+        self._next_try_at = 0.0
+        self._lost_at: float | None = None
+        self._line: OrderedDict[_Place, None] = OrderedDict()
+        self._all.add(self)
+
+    @property
+    def in_flight(self) -> int:
+        """How many commands wait for their reply."""
+        return sum(len(link.calls) for link in self.links)
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for room."""
+        return len(self._line)
+
+    def ask(self, data: bytes, wanted: int = 1, raws: tuple[bool, ...] | None = None, is_read: bool = False) -> Any:
+        """Send a command (or several that want `wanted` replies) and return the reply (or their list); error replies are returned.
+
+        raws: which replies stay bytes. is_read: it changes nothing, so that it may be sent again. Raises redis-py's `ConnectionError`
+        and `TimeoutError` (`Lost`, `Silent`, `Crowded`), and `DeadlineExceeded`.
+        """
+        began = monotonic()
+        link = self._current
+        if link is not None and link.may_take(len(data)) and not self._line:
+            try:
+                return link.ask(data, wanted, raws, began)
+            except Lost as lost:
+                if lost.may_have_run and not is_read:
+                    raise
+        return self._ask_patiently(data, wanted, raws, is_read, began)
+
+    def _ask_patiently(self, data: bytes, wanted: int, raws: tuple[bool, ...] | None, is_read: bool, began: float) -> Any:
+        check_server(self.settings)
+        if self.links and self.links[0].hub is not gevent.get_hub():
+            raise OtherThread
+        asks = 0
+        while True:
+            try:
+                link = self._link(len(data))
+                asks += 1
+                return link.ask(data, wanted, raws, began)
+            except Lost as lost:
+                if (lost.may_have_run and not is_read) or asks >= ASKS or not self._may_come_back():
+                    raise
+            if monotonic() >= began + self.settings.socket_seconds:
+                raise Silent(f"no reply within {self.settings.socket_seconds:g} s")
+
+    def _may_come_back(self) -> bool:
+        """Whether the outage is so short that waiting for its end is better than an error."""
+        return bool(self.links) or (self._lost_at is not None and monotonic() < self._lost_at + self.settings.wait_seconds)
+
+    def _link(self, size: int) -> Link:
+        """Return an open connection with room, waiting for one. Raises `Lost`, `Crowded`, `DeadlineExceeded`."""
+        best = self._best(size)
+        if best is None:
+            if not self.links:
+                self._open()
+            return self._link_with_room(size)
+        if best.is_stuck() and len(self.links) < self.settings.shared_connections:
+            try:
+                self._open()
+            except Lost:
+                return best
+            return self._best(size) or best
+        return best
+
+    def _link_with_room(self, size: int) -> Link:
+        best = self._best(size)
+        if best is not None:
+            return best
+        return self._wait_for_room()
+
+    def _best(self, size: int) -> Link | None:
+        """The connection with the shortest queue, those that are busy with a large reply last; None: all are full."""
+        able = [link for link in self.links if link.has_room(size)]
+        if self._line or not able:
+            return None
+        self._current = min(able, key=lambda link: (link.is_stuck(), len(link.calls)))
+        return self._current
+
+    def _wait_for_room(self) -> Link:
+        place = _Place()
+        self._line[place] = None
+        for link in self.links:
+            link.roomy = self._call_in
+        started, is_called = monotonic(), False
+        try:
+            is_called = place.called.wait(self.settings.wait_seconds)
+        finally:
+            self._line.pop(place, None)
+            link_given = place.link
+            if link_given is not None:
+                link_given.reserved -= 1
+                if not is_called:
+                    self._call_in(link_given)  # killed with the room in hand: the next in line takes it
+            for listener in hooks.pool_waited.listeners:
+                listener(resource=self.name, seconds=monotonic() - started, served=is_called)
+        if link_given is not None and is_called:
+            return link_given
+        if is_called:
+            raise Lost("the connection was lost before the command was sent", may_have_run=False)
+        raise Crowded(f"{self.in_flight} commands are on their way and none was answered within {self.settings.wait_seconds:g} s")
+
+    def _call_in(self, link: Link) -> None:
+        """Give room that became free to the first in line."""
+        while self._line and link.has_room(0):
+            place, _ = self._line.popitem(last=False)
+            place.link = link
+            link.reserved += 1
+            place.called.set()
+        if not self._line:
+            for one in self.links:
+                one.roomy = None
+
+    def _open(self) -> None:
+        """Wait for the connect that is under way, or begin one. Raises `Lost`, `AuthenticationError`, `DeadlineExceeded`."""
+        attempt = self._attempt
+        if attempt is None:
+            attempt = self._attempt = _Attempt()
+            gevent.spawn(Context().run, self._try, attempt)
+        if not attempt.landed.wait(self.settings.connect_seconds + LONGEST_PAUSE_SECONDS):
+            raise Lost(f"no connection within {self.settings.connect_seconds:g} s", may_have_run=False)
+        if isinstance(attempt.error, AuthenticationError):
+            raise AuthenticationError(str(attempt.error)) from attempt.error
+        if attempt.error is not None:
+            raise Lost(f"cannot connect: {attempt.error}", may_have_run=False) from attempt.error
+
+    def _try(self, attempt: _Attempt) -> None:
+        started = monotonic()
+        if self._next_try_at > started:
+            gevent.sleep(self._next_try_at - started)
+        started = monotonic()
+        connection: Any = None
+        try:
+            connection = self._connect()
+            if self._attempt is attempt:
+                self._take(connection)
+                self._failures = 0
+                self._lost_at = None
+                for listener in hooks.connection_opened.listeners:
+                    listener(resource=self.name, seconds=monotonic() - started)
+            else:
+                connection.disconnect()  # stopped, or forked, meanwhile
+        except Exception as error:  # noqa: BLE001  whatever a connect meets is told to those who wait for it
+            attempt.error = error
+            self._failures += 1
+            longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 10))
+            self._next_try_at = monotonic() + random.uniform(longest / 2, longest)
+            log.warning("%s: cannot connect (try %d): %s", self.name, self._failures, error)
+        finally:
+            if self._attempt is attempt:
+                self._attempt = None
+            attempt.landed.set()
+
+    def _take(self, connection: Any) -> None:
+        settings = self.settings
+        self._current = Link(
+            connection,
+            reader_for(connection, NOT_YET, hiredis.Reader),
+            patience_seconds=settings.socket_seconds,
+            reply_bytes=settings.reply_bytes,
+            most_calls=settings.commands_in_flight,
+            most_bytes=settings.in_flight_bytes,
+            ended=self._ended,
+        )
+        self.links.append(self._current)
+        self.opened += 1
+
+    def _ended(self, link: Link) -> None:
+        if link in self.links:
+            self.links.remove(link)
+        if self._current is link:
+            self._current = self.links[0] if self.links else None
+        if not self.links:
+            if not link.is_retired:
+                self._lost_at = monotonic()
+            self._send_off()
+        for listener in hooks.connection_closed.listeners:
+            listener(resource=self.name, reason=link.why)
+
+    def _send_off(self) -> None:
+        """Let those who wait for room find out for themselves whether there is a server."""
+        while self._line:
+            self._line.popitem(last=False)[0].called.set()
+
+    def replace(self) -> None:
+        """Send what comes from now on over new connections; the old ones close when their last reply has come."""
+        old, self.links, self._current = self.links, [], None
+        for link in old:
+            link.retire()
+        self._send_off()
+
+    def stop(self) -> None:
+        """Close all connections; who waits for a reply is told so. A command after that opens new ones."""
+        self._attempt = None
+        for link in list(self.links):
+            link.lose("stopped")
+
+    def _forget(self) -> None:
+        """In a forked child: leave the parent's connections alone and begin without any."""
+        for link in self.links:
+            link.forget()
+        self.links, self._current, self._attempt = [], None, None
+        self._line.clear()
+
+
+def _forget_all() -> None:
+    for multiplexer in list(Multiplexer._all):
+        multiplexer._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

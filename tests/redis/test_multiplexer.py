@@ -1,0 +1,251 @@
+"""Shared connections: order, deadlines, kills, room, and who is asked when one is gone."""
+
+import os
+import random
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+import gevent
+import pytest
+from redis.exceptions import DataError, ResponseError
+
+from nucleon import green, hooks
+from nucleon.errors import DeadlineExceeded, Unavailable
+from nucleon.redis import Redis
+from nucleon.secret import Secret
+from nucleon.testing import TcpProxy
+from nucleon.testing.waiting import eventually
+
+COMMANDS = int(os.environ.get("NUCLEON_REDIS_COMMANDS", "50000"))
+"""How many commands the test with random kills sends; run it with 1000000 after a change of link.py."""
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    client = Redis(url=Secret(redis_url), max_connections=3, wait_seconds=0.2)
+    yield client
+    client.stop()
+
+
+class Checked:
+    """Greenlets that ask for values only they know, and note every reply that is not theirs."""
+
+    def __init__(self, redis: Redis, commands: int) -> None:
+        self.redis = redis
+        self.left = commands
+        self.wrong: list[tuple[Any, Any]] = []
+        self.answered = 0
+
+    def run(self, number: int) -> None:
+        random_ = random.Random(number)
+        while self.left > 0:
+            self.left -= 1
+            token = f"{number}:{self.left}".encode()
+            kind = random_.random()
+            try:
+                if kind < 0.7:
+                    self.check(self.redis.echo(token), token)  # type: ignore[no-untyped-call]
+                elif kind < 0.8:
+                    with green.deadline(random_.random() * 0.002):
+                        self.check(self.redis.echo(token), token)  # type: ignore[no-untyped-call]
+                elif kind < 0.9:
+                    pipeline = self.redis.pipeline(transaction=kind < 0.85)
+                    pipeline.echo(token).set(f"own:{number}", token).get(f"own:{number}")  # type: ignore[no-untyped-call]
+                    self.check(pipeline.execute(), [token, True, token])
+                else:
+                    self.redis.set(f"own:{number}", token)
+                    self.check(self.redis.get(f"own:{number}"), token)
+            except DeadlineExceeded:
+                continue
+
+    def check(self, got: Any, wanted: Any) -> None:
+        self.answered += 1
+        if got != wanted:
+            self.wrong.append((got, wanted))
+
+
+def test_no_greenlet_ever_gets_the_reply_of_another_one_when_greenlets_are_killed_at_random(redis: Redis) -> None:
+    checked = Checked(redis, COMMANDS)
+    random_ = random.Random(7)
+    names = iter(range(10**9))
+    busy = [gevent.spawn(checked.run, next(names)) for _ in range(32)]
+    while checked.left > 0:
+        gevent.sleep(0.001)
+        for _ in range(4):
+            victim = random_.randrange(len(busy))
+            busy[victim].kill(block=False)
+            busy[victim] = gevent.spawn(checked.run, next(names))
+    gevent.joinall(busy, raise_error=True)
+    assert checked.wrong == []
+    assert checked.answered > COMMANDS * 0.4
+    eventually(lambda: redis._multiplexer.in_flight == 0)
+    assert len(redis._multiplexer.links) == 1
+    assert redis._multiplexer.opened == 1
+
+
+def test_commands_of_one_turn_leave_in_one_write(redis: Redis) -> None:
+    redis.ping()
+    link = redis._multiplexer.links[0]
+    writes: list[int] = []
+    send = link.send
+    link.send = lambda data: writes.append(len(data)) or send(data)  # type: ignore[func-returns-value]
+    done = [green.spawn(redis.echo, f"{n}") for n in range(20)]
+    assert [one.get() for one in done] == [f"{n}".encode() for n in range(20)]
+    assert len(writes) == 2  # the first finds the connection idle and leaves at once
+
+
+def test_a_deadline_passes_without_closing_the_connection(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url))
+    redis.set("k", "v")
+    redis_server.pause()
+    with pytest.raises(DeadlineExceeded), green.deadline(0.1):
+        redis.append("k", "x")
+    redis_server.resume()
+    assert redis.get("k") == b"vx"  # it was sent and ran; its late reply was dropped
+    assert redis._multiplexer.opened == 1
+    redis.stop()
+
+
+def test_a_full_connection_lets_wait_and_then_answers_503(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url), commands_in_flight=5, wait_seconds=0.3, shared_connections=1)
+    waited: list[bool] = []
+
+    def listener(*, resource: str, seconds: float, served: bool) -> None:
+        waited.append(served)
+
+    redis.ping()
+    redis_server.pause()
+    holders = [green.spawn(redis.incr, "n") for _ in range(5)]
+    gevent.sleep(0.05)
+    patient = [green.spawn(redis.incr, "n") for _ in range(8)]
+    gevent.sleep(0)
+    hooks.pool_waited.add(listener)
+    started = monotonic()
+    with pytest.raises(Unavailable, match="5 commands are on their way") as caught:
+        redis.get("n")
+    assert 0.25 < monotonic() - started < 0.6
+    assert caught.value.headers["Retry-After"] == "1"
+    assert waited[-1] is False
+    hooks.pool_waited.remove(listener)
+    gevent.joinall(patient)
+    patient = [green.spawn(redis.incr, "n") for _ in range(8)]
+    gevent.sleep(0.05)
+    assert "5 commands in flight, 8 waiting" in repr(redis)
+    patient[3].kill()
+    redis_server.resume()
+    assert sorted(one.get() for one in holders + patient[:3] + patient[4:]) == list(range(1, 13))
+    assert redis.get("n") == b"12"
+    redis.stop()
+
+
+def test_bytes_in_flight_are_bounded_too_but_one_command_may_always_go(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url), in_flight_bytes=10_000, wait_seconds=0.1)
+    assert redis.set("large", "x" * 20_000)
+    redis_server.pause()
+    first = green.spawn(redis.set, "a", "x" * 8_000)
+    gevent.sleep(0.02)
+    with pytest.raises(Unavailable, match="1 commands are on their way"):
+        redis.set("b", "x" * 8_000)
+    redis_server.resume()
+    assert first.get() is True
+    redis.stop()
+
+
+def test_a_greenlet_killed_with_the_room_in_hand_gives_it_to_the_next(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url), commands_in_flight=1, wait_seconds=2)
+    redis.ping()
+    redis_server.pause()
+
+    def hold() -> None:
+        redis.incr("n")
+        victim.kill(block=False)  # its place is called in by the same turn of the loop, before it can run
+
+    holder = green.spawn(hold)
+    gevent.sleep(0.02)
+    victim, second = green.spawn(redis.incr, "n"), green.spawn(redis.incr, "n")
+    gevent.sleep(0.02)
+    redis_server.resume()
+    holder.get()
+    assert second.get() == 2
+    assert redis._multiplexer.waiting == 0
+    redis.stop()
+
+
+def test_a_large_reply_does_not_keep_others_waiting(redis_server: Any) -> None:
+    plain = Redis(url=Secret(redis_server.url))
+    plain.set("large", "x" * 2_000_000)
+    with TcpProxy(redis_server.address) as proxy:
+        redis = Redis(url=Secret(f"redis://127.0.0.1:{proxy.port}"))
+        redis.ping()
+        proxy.delay(0.02, "to_client")  # 64 KB each 20 ms: the large reply takes more than half a second
+        large = green.spawn(redis.get, "large")
+        eventually(lambda: redis._multiplexer.links[0].is_stuck())
+        assert redis.echo("small") == b"small"  # type: ignore[no-untyped-call]
+        assert not large.ready()
+        assert len(redis._multiplexer.links) == 2
+        assert len(large.get()) == 2_000_000
+        redis.stop()
+    plain.stop()
+
+
+def test_a_large_command_takes_a_connection_of_its_own(redis: Redis) -> None:
+    redis.set("large", b"x" * 100_000)
+    assert redis._multiplexer.opened == 0
+    with redis.pipeline() as pipeline:
+        pipeline.set("a", b"y" * 40_000).set("b", b"z" * 40_000).execute()
+    assert redis._multiplexer.opened == 0
+    assert redis.strlen("b") == 40_000
+
+
+def test_a_wrong_value_is_refused_before_anything_is_sent(redis: Redis) -> None:
+    for value in (None, [1], {"a": 1}, object()):
+        with pytest.raises(DataError):
+            redis.set("k", value)  # type: ignore[arg-type]
+    assert redis.get("k") is None
+
+
+def test_commands_that_change_their_connection_run_on_one_that_is_closed_after(redis: Redis) -> None:
+    redis.set("k", "0")
+    assert redis.select(1) is True  # type: ignore[no-untyped-call]
+    assert redis.execute_command("CLIENT", "REPLY", "ON") == b"OK"
+    assert redis.execute_command("MULTI") in (b"OK", True)
+    assert redis.get("k") == b"0"
+    assert redis.blpop(["never"], 0.05) is None
+    assert all(client["db"] == "0" for client in redis.client_list(_type="normal"))
+
+
+def test_an_error_reply_belongs_to_its_command(redis: Redis) -> None:
+    redis.set("text", "x")
+    bad = [green.spawn(redis.lpush, "text", 1) for _ in range(5)]
+    good = [green.spawn(redis.get, "text") for _ in range(5)]
+    gevent.joinall(bad)
+    assert all(isinstance(one.exception, ResponseError) for one in bad)
+    assert len({id(one.exception) for one in bad}) == 5
+    assert [one.get() for one in good] == [b"x"] * 5
+
+
+def test_a_thread_with_an_event_loop_of_its_own_is_served(redis: Redis) -> None:
+    redis.set("k", "v")
+    assert green.in_thread(lambda: [redis.get("k"), redis.pipeline().get("k").execute()]) == [b"v", [b"v"]]
+
+
+def test_a_greenlet_that_dies_into_the_hub_takes_no_reply_along(redis: Redis) -> None:
+    """A bare greenlet: what it raises reaches the hub in the middle of handing out replies."""
+    redis.ping()
+    seen: list[BaseException] = []
+
+    def careless() -> None:
+        redis.echo("careless")  # type: ignore[no-untyped-call]
+        raise ZeroDivisionError
+
+    hub = gevent.get_hub()
+    report, hub.handle_error = hub.handle_error, lambda *what: seen.append(what[2])  # type: ignore[method-assign]
+    try:
+        bare = gevent.spawn_raw(careless)
+        others = [green.spawn(redis.echo, f"{n}") for n in range(10)]
+        assert [one.get() for one in others] == [f"{n}".encode() for n in range(10)]
+    finally:
+        hub.handle_error = report  # type: ignore[method-assign]
+    assert bare.dead
+    assert [type(error) for error in seen] == [ZeroDivisionError]
