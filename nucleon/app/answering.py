@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from time import monotonic
 
+from nucleon.app.inside import Step, Visit
 from nucleon.binding import Answer, Call, Plan
 from nucleon.errors import BadRequest
 from nucleon.green import check, deadline, deadline_at
@@ -13,9 +14,15 @@ log = logging.getLogger("nucleon.app")
 
 
 def endpoint_from(
-    plan: Plan, answer: Answer, acceptable: Callable[[Call], None] | None, limit_bytes: int | None, deadline_seconds: float | None
+    plan: Plan,
+    answer: Answer,
+    acceptable: Callable[[Call], None] | None,
+    limit_bytes: int | None,
+    deadline_seconds: float | None,
+    *,
+    inside: Step | None = None,
 ) -> Callable[[Request], Response]:
-    """Return the function from a request to the response of one route."""
+    """Return the function from a request to the response of one route. inside: what stands between its auth and its handler."""
     run = plan.run
 
     def respond(request: Request) -> Response:
@@ -23,7 +30,7 @@ def endpoint_from(
         try:
             if acceptable is not None:
                 acceptable(call)
-            response = answer(run(call), call)
+            response = answer(run(call), call) if inside is None else _inside(plan, answer, inside, call)
         except BaseException as error:
             if call.cleanups:
                 call.finish(error)
@@ -49,6 +56,19 @@ def endpoint_from(
             deadline_at.reset(token)
 
     return respond_in_time
+
+
+def _inside(plan: Plan, answer: Answer, inside: Step, call: Call) -> Response:
+    values = plan.guarded(call)
+
+    def proceed() -> Response:
+        response = answer(plan.completed(call, values), call)
+        if call.cleanups and isinstance(response.body, bytes):
+            call.finish(None)  # committed before anybody keeps the answer
+        return response
+
+    user = None if plan.guard_slot is None else values[plan.guard_slot]
+    return inside(Visit(call.request, user, call.limit_bytes), proceed)
 
 
 def answer_in(text: str, answer: Callable[[Request], Response], request: Request) -> Response:

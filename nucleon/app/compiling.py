@@ -6,6 +6,9 @@ from typing import Any
 
 from nucleon.app.answering import endpoint_from
 from nucleon.app.caching import cached
+from nucleon.app.extras import Limits, listed
+from nucleon.app.inside import chained
+from nucleon.app.limiting import limited, limiting_users
 from nucleon.app.route import Endpoint, Registered, Route, route_from
 from nucleon.app.scopes import admitting
 from nucleon.app.settings import Settings
@@ -85,11 +88,21 @@ def _add(one: Registered, compiled: Compiled, registered: list[Registered], guar
         answer = answer_from(returns, extras.get("status"), _locator(one.pattern, registered))
     except SetupError as error:
         raise SetupError(f"{place_of(function)}: {error}") from None
-    limits = extras.get("limits")
-    limit_bytes = settings.body_limit_bytes if limits is None else limits.body_bytes
-    respond = endpoint_from(plan, answer, acceptable_from(returns), limit_bytes, extras.get("deadline"))
+    limits = listed(extras.get("limits"))
+    limit_bytes = next((limit.body_bytes for limit in limits if isinstance(limit, Limits)), settings.body_limit_bytes)
+    rates = [limit for limit in limits if not isinstance(limit, Limits)]
+    try:
+        steps = [limiting_users(rates, one.pattern.text, guard is not None)]
+    except SetupError as error:
+        raise SetupError(f"{place_of(function)}: {error}") from None
+    inside = chained([step for step in steps if step is not None])
+    respond = endpoint_from(plan, answer, acceptable_from(returns), limit_bytes, extras.get("deadline"), inside=inside)
     cache = extras.get("cache")
-    endpoint = Endpoint(one.pattern.text, respond if cache is None else cached(respond, cache, is_private=auth is not None))
+    if cache is not None:
+        respond = cached(respond, cache, is_private=auth is not None)
+    if rates:
+        respond = limited(respond, rates, one.pattern.text)
+    endpoint = Endpoint(one.pattern.text, respond)
     for method in one.methods:
         compiled.router.add(method, one.pattern, endpoint)
         compiled.routes.append(route_from(one, method, plan, returns))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from nucleon.app.caching import seconds_from
+from nucleon.app.limiting import Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,9 @@ class Limits:
 class Extras(TypedDict, total=False):
     """deadline: seconds that a request may take. status: of a successful answer. tags: for the documentation.
 
-    limits: of the request. auth: a function like a provider's, called before the body is read; it raises (`Unauthorized`,
-    `Forbidden`) or returns; the handler may take what it returns, by type. `auth=None` lifts a group's.
+    limits: of the request: `Limits`, rates such as `cache.rate(...)`, or several of these. auth: a function like a provider's, called
+    before the body is read; it raises (`Unauthorized`, `Forbidden`) or returns; the handler may take what it returns, by type.
+    `auth=None` lifts a group's.
     scopes: that the `scopes` of what auth returns must all hold.
     cache: how long a GET's answer may be kept: seconds or "60s", "5m", "1h", "1d". version: "v1" puts /v1 before the whole path.
     """
@@ -27,7 +29,7 @@ class Extras(TypedDict, total=False):
     deadline: float | None
     status: int | None
     tags: Sequence[str]
-    limits: Limits | None
+    limits: Limits | Rate | Sequence[Limits | Rate] | None
     auth: Callable[..., Any] | None
     scopes: Sequence[str]
     cache: int | str | None
@@ -42,6 +44,8 @@ def merged(outer: Extras, inner: Mapping[str, Any], where: str) -> Extras:
     unknown = sorted(set(inner) - KNOWN)
     if unknown:
         raise TypeError(f"{where}: there is no extra {', '.join(unknown)}; there are {', '.join(sorted(KNOWN))}")
+    if "limits" in inner:
+        inner = {**inner, "limits": _limits_within(outer.get("limits"), inner["limits"], where)}
     result: Extras = {**outer, **inner}  # type: ignore[typeddict-item]
     deadline = result.get("deadline")
     if deadline is not None and deadline <= 0:
@@ -58,3 +62,25 @@ def merged(outer: Extras, inner: Mapping[str, Any], where: str) -> Extras:
     if version is not None and (not isinstance(version, str) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", version) is None):
         raise TypeError(f'{where}: version= is one segment of a path, such as "v1", not {version!r}')
     return result
+
+
+def listed(limits: Limits | Rate | Sequence[Limits | Rate] | None) -> list[Limits | Rate]:
+    """Return limits as a list, however they were given."""
+    if limits is None:
+        return []
+    return list(limits) if isinstance(limits, Sequence) else [limits]
+
+
+def _limits_within(outer: Any, inner: Any, where: str) -> list[Limits | Rate] | None:
+    """Return a route's limits inside its group's: the nearest body size holds, a rate replaces one of its name, others come on top."""
+    for one in listed(inner):
+        if not isinstance(one, Limits) and not hasattr(one, "take"):
+            raise TypeError(f"{where}: limits= takes Limits(...) and rates such as cache.rate(...), not {one!r}")
+    if inner is None:
+        return None
+    named = {_name_of(one): one for one in (*listed(outer), *listed(inner))}
+    return list(named.values())
+
+
+def _name_of(limit: Any) -> str | None:
+    return None if isinstance(limit, Limits) else limit.name

@@ -96,7 +96,7 @@ class Parameter:
 class Plan:
     """Fills the arguments of one handler. Stage by stage: read, then provide; so faults come before side effects."""
 
-    __slots__ = ("arguments", "function", "keywords", "parameters", "size", "stages", "template")
+    __slots__ = ("arguments", "function", "guard_slot", "keywords", "parameters", "size", "stages", "takes_request", "template")
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -105,6 +105,8 @@ class Plan:
         self.arguments: tuple[int, ...] = ()
         self.keywords: dict[str, int] = {}
         self.template: list[Any] = []
+        self.guard_slot: int | None = None
+        self.takes_request = False
 
     def run(self, call: Call) -> Any:
         """Call the handler. Raises `Invalid` with every fault of the request, or what a provider or the handler raises."""
@@ -121,6 +123,30 @@ class Plan:
             keywords = {name: values[index] for name, index in self.keywords.items()}
             return self.function(*[values[index] for index in self.arguments], **keywords)
         return self.function(*[values[index] for index in self.arguments])
+
+    def guarded(self, call: Call) -> list[Any]:
+        """Run the guard alone and return the values so far, for `completed`: what stands between (a stored answer) is not for strangers."""
+        values = self.template.copy()
+        if self.guard_slot is not None:
+            _fill(self.stages[:1], call, values)
+        return values
+
+    def completed(self, call: Call, values: list[Any]) -> Any:
+        """Do what `run` does after the guard."""
+        _fill(self.stages if self.guard_slot is None else self.stages[1:], call, values)
+        keywords = {name: values[index] for name, index in self.keywords.items()}
+        return self.function(*[values[index] for index in self.arguments], **keywords)
+
+
+def _fill(stages: Iterable[Any], call: Call, values: list[Any]) -> None:
+    for reading, providing in stages:
+        try:
+            for index, read in reading:
+                values[index] = read(call)
+        except Faulty:
+            raise invalid(list(_all_faults(reading, call))) from None
+        for index, provide in providing:
+            values[index] = provide(call, values)
 
 
 def _all_faults(reading: Iterable[tuple[int, readers.Reader]], call: Call) -> Iterator[dict[str, str]]:
@@ -164,6 +190,7 @@ class Study:
         """Return the plan. Raises `SetupError` with everything that is wrong with the signature, one line each."""
         if self.guard is not None:
             made, admit = self._provide(self.guard), self.admit
+            self.plan.guard_slot = made
             if admit is not None:
                 self.providing.append((self._slot(), lambda call, values: admit(values[made])))
             self._end_stage()
@@ -266,6 +293,7 @@ class Study:
             key = ("request", "")
             if key not in self.seen:
                 self.seen[key] = self._slot()
+                self.plan.takes_request = True
                 self.reading.insert(0, (self.seen[key], lambda call: call.request))
             return self.seen[key]
         if self.guard is not None and kind == self.guard.kind:

@@ -5,11 +5,12 @@ from nucleon.redis.client import Redis
 from nucleon.redis.hub import Hub
 from nucleon.redis.leases import Held, Lease, LeaseLost, LeaseTaken
 from nucleon.redis.pipeline import Pipeline, PubSub
+from nucleon.redis.rates import Rate, Verdict
 from nucleon.redis.settings import Settings
 from nucleon.redis.subscriptions import Gap, Message, Subscription, SubscriptionClosed
 from nucleon.redis.topics import Topic
 
 __all__ = [
-    "Cache", "Gap", "Held", "Hub", "Lease", "LeaseLost", "LeaseTaken", "Message", "Pipeline", "PubSub", "Redis",
-    "Settings", "Subscription", "SubscriptionClosed", "Topic",
+    "Cache", "Gap", "Held", "Hub", "Lease", "LeaseLost", "LeaseTaken", "Message", "Pipeline", "PubSub", "Rate", "Redis",
+    "Settings", "Subscription", "SubscriptionClosed", "Topic", "Verdict",
 ]  # fmt: skip

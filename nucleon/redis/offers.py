@@ -7,6 +7,7 @@ from nucleon.redis.cache import Cache, Keeping
 from nucleon.redis.cached import Cached
 from nucleon.redis.hub import Client, Hub
 from nucleon.redis.leases import Lease, OnLoss
+from nucleon.redis.rates import Rate
 from nucleon.redis.scripts import Commands
 from nucleon.redis.topics import Topic
 
@@ -40,6 +41,10 @@ class Offers:
     def lease(self, name: str, *, ttl_seconds: float = 30.0, on_loss: OnLoss = "check") -> Lease:
         """Return a lock that one greenlet of all workers may hold: `with cache.lease("invoices").held(): ...`. See `Lease`."""
         return Lease(cast(Client, self), self.hub(), name, ttl_seconds=ttl_seconds, on_loss=on_loss)
+
+    def rate(self: Commands, name: str, limit: int, *, per_seconds: float, **options: Any) -> Rate:
+        """Return a limit on how often something may happen: `cache.rate("search", 100, per_seconds=60)`. options: see `Rate`."""
+        return Rate(self, name, limit, per_seconds=per_seconds, **options)
 
     def stop_offers(self) -> None:
         """End what runs in the background."""

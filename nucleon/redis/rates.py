@@ -1,0 +1,142 @@
+"""How often something may happen: the generic cell rate algorithm (GCRA, ITU-T I.371), one Lua call for each question.
+
+One number per key is stored: the theoretical arrival time. It expires when the key is back at its full allowance, so what is known of
+clients who are gone leaves by itself.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nucleon.errors import SetupError, TooManyRequests, Unavailable
+from nucleon.redis.patterns import ESCAPED
+from nucleon.redis.scripts import Commands, Script
+
+log = logging.getLogger("nucleon.redis")
+WhenAway = Literal["open", "closed"]
+
+GCRA = Script("""
+local now = tonumber(ARGV[1])
+if now < 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+local interval, tolerance, cost = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local arrival = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
+local ahead = arrival - now + interval * cost
+if ahead > tolerance then return {0, arrival - now, ahead - tolerance} end
+if cost > 0 then redis.call('SET', KEYS[1], string.format('%.0f', now + ahead), 'PX', math.ceil(ahead / 1000) + 1) end
+return {1, ahead, 0}
+""")
+"""KEYS theoretical arrival time; ARGV now (negative: the server's clock), interval, tolerance (all in microseconds), cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """May it happen? remaining: how much may happen at once after this. reset_seconds: until all of it may.
+
+    retry_after_seconds: until the same question would be answered with yes (0: it was).
+    """
+
+    allowed: bool
+    remaining: int
+    reset_seconds: float
+    retry_after_seconds: float
+
+
+class Rate:
+    """At most `limit` in `per_seconds` for each key, as a steady flow; `burst` may come at once (the whole limit by default).
+
+    name: of the policy, and part of the key. when_away: with Redis away, "open" lets everything happen, "closed" raises `Unavailable`.
+    by: whose requests count together when it is given to a route as `limits=`: "client" (the address), "user" (what auth returned), "all",
+    or a function of the request (None: not limited). each_route: count every route for itself.
+    clock: seconds since the epoch; by default the server's own clock, so that machines need not agree.
+    """
+
+    def __init__(
+        self,
+        commands: Commands,
+        name: str,
+        limit: int,
+        *,
+        per_seconds: float,
+        burst: int | None = None,
+        when_away: WhenAway = "open",
+        by: str | Callable[[Any], object] = "client",
+        each_route: bool = False,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        burst = limit if burst is None else burst
+        if limit < 1 or per_seconds <= 0 or burst < 1:
+            raise SetupError(f"rate {name!r}: limit and burst must be at least 1 and per_seconds more than 0")
+        if when_away not in ("open", "closed"):
+            raise SetupError(f'rate {name!r}: when_away is "open" or "closed", not {when_away!r}')
+        if by not in ("client", "user", "all") and not callable(by):
+            raise SetupError(f'rate {name!r}: by is "client", "user", "all" or a function of the request, not {by!r}')
+        if not name or not name.isascii() or not name.isprintable() or '"' in name or "\\" in name:
+            raise SetupError(f"rate {name!r}: its name goes into a header field: printable ASCII without quotes")
+        self.by, self.each_route = by, each_route
+        self._commands = commands
+        self._clock = clock
+        self.name, self.limit, self.per_seconds, self.burst, self.when_away = name, limit, per_seconds, burst, when_away
+        self._interval = max(1, round(per_seconds * 1_000_000 / limit))  # whole: sums of fractions would miss the limit by one
+        self._is_away = False
+        self.allowed = self.refused = self.unasked = 0
+
+    def take(self, key: object = "", cost: int = 1) -> Verdict:
+        """Ask whether it may happen now, and count it when it may. cost: how much of the limit it takes.
+
+        Raises `Unavailable` when Redis is away and the rate is "closed", `DeadlineExceeded` at the deadline.
+        """
+        now = -1 if self._clock is None else round(self._clock() * 1_000_000)
+        place = f"rate:{self.name.translate(ESCAPED)}:{str(key).translate(ESCAPED)}"
+        try:
+            reply = GCRA.run(self._commands, [place], now, self._interval, self._interval * self.burst, cost)
+        except Unavailable as error:
+            return self._unasked(error)
+        self._is_away = False
+        verdict = self._verdict(*reply)
+        self.allowed += verdict.allowed
+        self.refused += not verdict.allowed
+        return verdict
+
+    def require(self, key: object = "", cost: int = 1) -> Verdict:
+        """As `take`, but raise `TooManyRequests` (429, with Retry-After) when it may not happen."""
+        verdict = self.take(key, cost)
+        if not verdict.allowed:
+            raise TooManyRequests(f"more than {self.limit} in {self.per_seconds:g} s", headers={"Retry-After": retry_after(verdict)})
+        return verdict
+
+    def peek(self, key: object = "") -> Verdict:
+        """Tell how things stand without counting anything."""
+        return self.take(key, 0)
+
+    def reset(self, key: object = "") -> None:
+        """Give a key its whole allowance back. Raises `Unavailable`."""
+        self._commands.execute_command("DEL", f"rate:{self.name.translate(ESCAPED)}:{str(key).translate(ESCAPED)}")
+
+    def _verdict(self, allowed: int, ahead: int, wait: int) -> Verdict:
+        remaining = max(0, (self._interval * self.burst - ahead) // self._interval)
+        return Verdict(bool(allowed), remaining, ahead / 1_000_000, wait / 1_000_000)
+
+    def _unasked(self, error: Unavailable) -> Verdict:
+        self.unasked += 1
+        if self.when_away == "closed":
+            raise error
+        if not self._is_away:  # one line for each time that Redis goes, not one for each request
+            self._is_away = True
+            log.warning("rate %r lets everything through: %s", self.name, error)
+        return Verdict(True, self.burst, 0.0, 0.0)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Rate {self.name!r} {self.limit} in {self.per_seconds:g} s: {self.allowed} allowed, {self.refused} refused, "
+            f"{self.unasked} unasked (Redis away, {self.when_away})>"
+        )
+
+
+def retry_after(verdict: Verdict) -> str:
+    """Return the value of Retry-After: whole seconds, at least 1 (RFC 9110 section 10.2.3)."""
+    return str(max(1, math.ceil(verdict.retry_after_seconds)))

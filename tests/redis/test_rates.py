@@ -1,0 +1,101 @@
+"""GCRA: a steady flow, a burst, answers that say when to come back."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nucleon import green
+from nucleon.errors import SetupError, TooManyRequests, Unavailable
+from nucleon.redis import Rate, Redis
+from nucleon.secret import Secret
+from nucleon.testing import HeldClock
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    client = Redis(url=Secret(redis_url))
+    yield client
+    client.stop()
+
+
+def test_the_limit_may_come_at_once_and_then_a_steady_flow(redis: Redis) -> None:
+    clock = HeldClock()
+    rate = redis.rate("api", 10, per_seconds=5, clock=clock)
+    verdicts = [rate.take("ann") for _ in range(11)]
+    assert [verdict.allowed for verdict in verdicts] == [True] * 10 + [False]
+    assert [verdict.remaining for verdict in verdicts] == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0]
+    assert (verdicts[9].reset_seconds, verdicts[10].retry_after_seconds) == (5, 0.5)
+    clock.advance(0.5)
+    assert [rate.take("ann").allowed for _ in range(2)] == [True, False]
+    clock.advance(5)
+    assert [rate.take("ann").allowed for _ in range(11)] == [True] * 10 + [False]
+    assert rate.take("ben").allowed
+    assert "22 allowed, 3 refused" in repr(rate)
+
+
+@pytest.mark.parametrize(("limit", "per_seconds"), [(3, 1), (7, 60), (1, 3600), (1000, 1), (13, 0.7)])
+def test_exactly_the_limit_is_allowed_at_once_whatever_the_fractions(redis: Redis, limit: int, per_seconds: float) -> None:
+    rate = redis.rate("x", limit, per_seconds=per_seconds, clock=HeldClock(), burst=min(limit, 50))
+    assert sum(rate.take().allowed for _ in range(70)) == min(limit, 50)
+
+
+def test_the_clock_of_the_server_is_the_default_and_what_is_stored_leaves_by_itself(redis: Redis) -> None:
+    rate = redis.rate("api", 100, per_seconds=1)
+    assert all(rate.take("a").allowed for _ in range(50))
+    assert 0 < redis.pttl("rate:api:a") <= 502
+    green.sleep(0.6)
+    assert redis.dbsize() == 0
+
+
+def test_a_cost_takes_more_and_a_peek_nothing(redis: Redis) -> None:
+    rate = redis.rate("api", 10, per_seconds=10, clock=HeldClock())
+    assert rate.take("a", 8).remaining == 2
+    assert rate.peek("a").remaining == 2
+    refused = rate.take("a", 5)
+    assert (refused.allowed, refused.remaining, refused.retry_after_seconds) == (False, 2, 3)
+    assert rate.take("a", 2).allowed
+    rate.reset("a")
+    assert rate.peek("a").remaining == 10
+
+
+def test_workers_share_what_is_allowed(redis_url: str) -> None:
+    clients = [Redis(url=Secret(redis_url)) for _ in range(2)]
+    rates = [client.rate("api", 30, per_seconds=60) for client in clients]
+    asked = [green.spawn(rate.take, "a") for rate in rates for _ in range(40)]
+    assert sum(one.get().allowed for one in asked) == 30
+    for client in clients:
+        client.stop()
+
+
+def test_require_raises_429_with_the_time_to_come_back(redis: Redis) -> None:
+    rate = redis.rate("api", 1, per_seconds=7.2, clock=HeldClock())
+    rate.require("a")
+    with pytest.raises(TooManyRequests) as caught:
+        rate.require("a")
+    assert caught.value.headers["Retry-After"] == "8"
+
+
+def test_with_redis_away_a_rate_is_open_or_closed(redis_server: Any, caplog: pytest.LogCaptureFixture) -> None:
+    redis = Redis(url=Secret(redis_server.url))
+    open_rate, closed = redis.rate("a", 1, per_seconds=60), redis.rate("b", 1, per_seconds=60, when_away="closed")
+    redis_server.stop()
+    with caplog.at_level(logging.WARNING, "nucleon.redis"):
+        assert [open_rate.take("x").allowed for _ in range(3)] == [True] * 3
+    assert caplog.text.count("lets everything through") == 1
+    with pytest.raises(Unavailable):
+        closed.take("x")
+    redis_server.start()
+    assert [open_rate.take("x").allowed for _ in range(2)] == [True, False]
+    assert "3 unasked" in repr(open_rate)
+    redis.stop()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"limit": 0}, {"per_seconds": 0}, {"burst": 0}, {"when_away": "ajar"}, {"name": 'a"b'}, {"name": ""}, {"by": "moon"}],
+)
+def test_rates_that_make_no_sense_are_refused(redis: Redis, options: dict[str, Any]) -> None:
+    with pytest.raises(SetupError):
+        Rate(redis, **{"name": "a", "limit": 1, "per_seconds": 1, **options})
