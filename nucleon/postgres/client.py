@@ -208,8 +208,6 @@ class Postgres(Statements):
             try:
                 return self._run_once(statement, parameters)
             except Problem as problem:
-                if getattr(problem.__cause__, "pgcode", None) == "25006":
-                    self.pool.evict("read-only")
                 if attempt == RETRIES_OF_ONE_STATEMENT or not is_retryable(problem):
                     raise
             attempt += 1

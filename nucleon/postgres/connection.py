@@ -31,7 +31,8 @@ _callback: Callable[[], Any] = psycopg2.extensions.get_wait_callback
 
 
 class Connection(psycopg2.extensions.connection):
-    """One session. `expired`: the deadline ended its last statement. `suspect`: a late cancel may still hit it, close it.
+    """One session. `expired`: the deadline ended its last statement. `suspect`: close it, a late cancel may still hit it, or it is
+    `misplaced`: on a server that takes no writes. `is_replica`: it is meant to be on such a server.
 
     Its read watcher is armed as long as it is open (starting one for each wait costs more than the wait): when bytes come it wakes the
     greenlet that waits, and when nobody does the connection is `restless`: the server said something unasked, most likely farewell.
@@ -39,6 +40,8 @@ class Connection(psycopg2.extensions.connection):
 
     expired = False
     suspect = False
+    misplaced = False
+    is_replica = False
     established = False
     restless = False
     ends_at: float | None = None
@@ -53,6 +56,13 @@ class Connection(psycopg2.extensions.connection):
         self.stop_watching()
         if not self.closed:
             self.close()
+
+    def is_misplaced(self) -> bool:
+        """Tell, after a refused write, whether the server is at fault (a standby, or set read-only), and remember it."""
+        told = [self.get_parameter_status(name) for name in ("in_hot_standby", "default_transaction_read_only")]
+        if "on" in told and not self.is_replica:
+            self.suspect = self.misplaced = True
+        return self.misplaced
 
     def watch(self) -> None:
         """Arm the read watcher."""

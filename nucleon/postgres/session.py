@@ -17,7 +17,7 @@ from nucleon.green import deadline_at
 from nucleon.hooks import query_ended
 from nucleon.pool import Pool, Slot
 from nucleon.postgres.connection import Connection
-from nucleon.postgres.errors import ConstraintFailed, problem_from
+from nucleon.postgres.errors import ConstraintFailed, StatementFailed, problem_from
 from nucleon.postgres.rows import Columns, Row, columns_of
 
 Statement = str | Composable
@@ -94,6 +94,8 @@ def _execute(connection: Connection, text: str, parameters: Parameters) -> Resul
             connection.stop_watching()
         if failure.pgcode == "57014":
             connection.suspect = False  # the cancel has arrived: it cannot hit a later statement
+        if failure.pgcode == "25006" and not connection.is_misplaced():
+            raise StatementFailed("a read-only transaction cannot write") from failure
         raise problem_from(failure, expired=connection.expired) from failure
     except ValueError as failure:
         if "NUL" in str(failure):  # psycopg2 refuses it before anything is sent, so there is no code
@@ -143,7 +145,9 @@ def give_back(pool: Pool[Connection], slot: Slot[Connection]) -> None:
     if connection.closed:
         pool.give_back(slot, "lost")
     elif connection.suspect:
-        pool.give_back(slot, "cancelled late")
+        if connection.misplaced:
+            pool.evict("read-only")  # a failover: the names may lead to another server now
+        pool.give_back(slot, "read-only" if connection.misplaced else "cancelled late")
     else:
         pool.give_back(slot)
 
