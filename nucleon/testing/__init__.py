@@ -1,4 +1,4 @@
-"""For tests: an in-process client, a live server, a TCP proxy that makes trouble, scripted peers, and a pytest plugin.
+"""For tests: an in-process client, a live server, a TCP proxy that makes trouble, scripted peers, a RabbitMQ in memory, a pytest plugin.
 
 Names are loaded when they are first asked for, so the pytest plugin costs a project that does not use it nothing.
 """
@@ -6,6 +6,7 @@ Names are loaded when they are first asked for, so the pytest plugin costs a pro
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nucleon.testing.broker import FakeBroker
     from nucleon.testing.client import Answer, Client
     from nucleon.testing.clock import HeldClock
     from nucleon.testing.live import LiveServer, free_port
@@ -13,11 +14,12 @@ if TYPE_CHECKING:
     from nucleon.testing.proxy import TcpProxy
     from nucleon.testing.waiting import eventually
 
-__all__ = ["Answer", "Client", "HeldClock", "LiveServer", "ScriptedPeer", "TcpProxy", "eventually", "free_port"]
+__all__ = ["Answer", "Client", "FakeBroker", "HeldClock", "LiveServer", "ScriptedPeer", "TcpProxy", "eventually", "free_port"]
 
 _FILES = {
     "Answer": "client",
     "Client": "client",
+    "FakeBroker": "broker",
     "HeldClock": "clock",
     "LiveServer": "live",
     "ScriptedPeer": "peers",
