@@ -7,12 +7,14 @@ from typing import Any
 from nucleon.app.answering import endpoint_from
 from nucleon.app.caching import cached
 from nucleon.app.extras import Limits, listed
-from nucleon.app.inside import chained
-from nucleon.app.limiting import limited, limiting_users
+from nucleon.app.idempotent import once
+from nucleon.app.inside import Step, chained
+from nucleon.app.limiting import Rate, limited, limiting_users
 from nucleon.app.route import Endpoint, Registered, Route, route_from
 from nucleon.app.scopes import admitting
 from nucleon.app.settings import Settings
-from nucleon.binding import Call, Handler, Known, Provider, Study, acceptable_from, answer_from, place_of, provider_from
+from nucleon.app.storing import storing
+from nucleon.binding import Call, Handler, Known, Plan, Provider, Study, acceptable_from, answer_from, place_of, provider_from
 from nucleon.errors import SetupError
 from nucleon.routing import Parameter, Pattern, Router
 
@@ -92,20 +94,31 @@ def _add(one: Registered, compiled: Compiled, registered: list[Registered], guar
     limit_bytes = next((limit.body_bytes for limit in limits if isinstance(limit, Limits)), settings.body_limit_bytes)
     rates = [limit for limit in limits if not isinstance(limit, Limits)]
     try:
-        steps = [limiting_users(rates, one.pattern.text, guard is not None)]
+        inside = _inside(one, returns, plan, rates, compiled.known)
     except SetupError as error:
         raise SetupError(f"{place_of(function)}: {error}") from None
-    inside = chained([step for step in steps if step is not None])
-    respond = endpoint_from(plan, answer, acceptable_from(returns), limit_bytes, extras.get("deadline"), inside=inside)
     cache = extras.get("cache")
-    if cache is not None:
-        respond = cached(respond, cache, is_private=auth is not None)
+    respond = endpoint_from(plan, answer, acceptable_from(returns), limit_bytes, extras.get("deadline"), inside=inside)
+    if isinstance(cache, int | str):
+        respond = cached(respond, cache, is_private=guard is not None)
     if rates:
         respond = limited(respond, rates, one.pattern.text)
     endpoint = Endpoint(one.pattern.text, respond)
     for method in one.methods:
         compiled.router.add(method, one.pattern, endpoint)
         compiled.routes.append(route_from(one, method, plan, returns))
+
+
+def _inside(one: Registered, returns: Any, plan: Plan, rates: list[Rate], known: Known) -> Step | None:
+    """Return what stands between a route's auth and its handler."""
+    extras, route = one.extras, one.pattern.text
+    cache, has_auth = extras.get("cache"), extras.get("auth") is not None
+    steps = [
+        limiting_users(rates, route, has_auth),
+        once(extras.get("idempotent"), returns, route, known.constants),
+        None if cache is None or isinstance(cache, int | str) else storing(cache, returns, plan, has_auth),
+    ]
+    return chained([step for step in steps if step is not None])
 
 
 def _guard_from(auth: Callable[..., Any]) -> Provider:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from nucleon.app.caching import seconds_from
+from nucleon.app.idempotent import Idempotency
 from nucleon.app.limiting import Rate
+from nucleon.app.storing import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,9 @@ class Extras(TypedDict, total=False):
     before the body is read; it raises (`Unauthorized`, `Forbidden`) or returns; the handler may take what it returns, by type.
     `auth=None` lifts a group's.
     scopes: that the `scopes` of what auth returns must all hold.
-    cache: how long a GET's answer may be kept: seconds or "60s", "5m", "1h", "1d". version: "v1" puts /v1 before the whole path.
+    cache: how long a GET's answer may be kept by others: seconds or "60s", "5m", "1h", "1d"; or a store that keeps it here, such as
+    `cache.answers(ttl_seconds=60)`. idempotent: a repeated Idempotency-Key gets the first answer: True, or a store of keys such as
+    `cache.idempotency()`. version: "v1" puts /v1 before the whole path.
     """
 
     deadline: float | None
@@ -32,7 +36,8 @@ class Extras(TypedDict, total=False):
     limits: Limits | Rate | Sequence[Limits | Rate] | None
     auth: Callable[..., Any] | None
     scopes: Sequence[str]
-    cache: int | str | None
+    cache: int | str | Store | None
+    idempotent: bool | Idempotency
     version: str | None
 
 
@@ -53,11 +58,14 @@ def merged(outer: Extras, inner: Mapping[str, Any], where: str) -> Extras:
     if isinstance(result.get("scopes"), str):
         raise TypeError(f'{where}: scopes= is a tuple of names, such as ("orders:write",), not one str')
     cache = result.get("cache")
-    if cache is not None:
+    if cache is not None and not hasattr(cache, "get_or"):
         try:
             seconds_from(cache)
         except ValueError as error:
             raise TypeError(f"{where}: {error}") from None
+    idempotent = result.get("idempotent")
+    if not isinstance(idempotent, bool | None) and not hasattr(idempotent, "begin"):
+        raise TypeError(f"{where}: idempotent= is True or a store of keys such as cache.idempotency(), not {idempotent!r}")
     version = result.get("version")
     if version is not None and (not isinstance(version, str) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", version) is None):
         raise TypeError(f'{where}: version= is one segment of a path, such as "v1", not {version!r}')

@@ -1,8 +1,10 @@
 """Redis as a resource: every command of redis-py, on greenlets, with bounded waits, and tools over it."""
 
+from nucleon.redis.answers import Answers
 from nucleon.redis.cache import Cache
 from nucleon.redis.client import Redis
 from nucleon.redis.hub import Hub
+from nucleon.redis.idempotency import Idempotency
 from nucleon.redis.leases import Held, Lease, LeaseLost, LeaseTaken
 from nucleon.redis.pipeline import Pipeline, PubSub
 from nucleon.redis.rates import Rate, Verdict
@@ -11,6 +13,7 @@ from nucleon.redis.subscriptions import Gap, Message, Subscription, Subscription
 from nucleon.redis.topics import Topic
 
 __all__ = [
-    "Cache", "Gap", "Held", "Hub", "Lease", "LeaseLost", "LeaseTaken", "Message", "Pipeline", "PubSub", "Rate", "Redis",
+    "Answers", "Cache", "Gap", "Held", "Hub", "Idempotency", "Lease",
+    "LeaseLost", "LeaseTaken", "Message", "Pipeline", "PubSub", "Rate", "Redis",
     "Settings", "Subscription", "SubscriptionClosed", "Topic", "Verdict",
 ]  # fmt: skip

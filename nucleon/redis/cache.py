@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -76,7 +76,8 @@ class Cache(Generic[T]):
 
     kind: a `Model`, a dataclass or whatever msgspec encodes. key: a pattern such as `"item:{id}"`; its fields are the keyword
     arguments of every method. A value that no longer fits the type (an older release wrote it) counts as a miss.
-    clock: seconds since the epoch; what is fresh is judged by it, what is forgotten by Redis.
+    clock: seconds since the epoch; what is fresh is judged by it, what is forgotten by Redis. encoding: `msgspec.json` or
+    `msgspec.msgpack`.
     """
 
     GRACE_SECONDS = 2.0  # how long an invalidation keeps loads that began before it from storing: longer than a load should take
@@ -84,14 +85,21 @@ class Cache(Generic[T]):
     RETRY_SECONDS = 30.0  # how long an invalidation is tried again when Redis is away
 
     def __init__(
-        self, commands: Commands, kind: type[T], key: str, keeping: Keeping, *, clock: Callable[[], float] = time.time
+        self,
+        commands: Commands,
+        kind: type[T],
+        key: str,
+        keeping: Keeping,
+        *,
+        clock: Callable[[], float] = time.time,
+        encoding: Any = msgspec.json,
     ) -> None:
         self._commands = commands
         self._pattern = KeyPattern(key, "cache")
         self.keeping = keeping
         self._clock = clock
-        self._encoder = msgspec.json.Encoder()
-        self._decoder = msgspec.json.Decoder(kind)
+        self._encoder = encoding.Encoder()
+        self._decoder = encoding.Decoder(kind)
         self._flights: dict[str, _Flight[T]] = {}
         self._refreshing: set[str] = set()
         self._retrying: set[str] = set()

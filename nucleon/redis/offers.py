@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
+from nucleon.redis.answers import Answers
 from nucleon.redis.cache import Cache, Keeping
 from nucleon.redis.cached import Cached
 from nucleon.redis.hub import Client, Hub
+from nucleon.redis.idempotency import Idempotency
 from nucleon.redis.leases import Lease, OnLoss
 from nucleon.redis.rates import Rate
 from nucleon.redis.scripts import Commands
@@ -45,6 +47,15 @@ class Offers:
     def rate(self: Commands, name: str, limit: int, *, per_seconds: float, **options: Any) -> Rate:
         """Return a limit on how often something may happen: `cache.rate("search", 100, per_seconds=60)`. options: see `Rate`."""
         return Rate(self, name, limit, per_seconds=per_seconds, **options)
+
+    def answers(self: Commands, *, ttl_seconds: float, **options: Any) -> Answers:
+        """Return a cache for the answers of routes: `cache=cache.answers(ttl_seconds=60)`. options: see `Answers` and `Keeping`."""
+        keeping = {name: options.pop(name) for name in tuple(options) if name in Keeping.__dataclass_fields__}
+        return Answers(self, Keeping(ttl_seconds=ttl_seconds, **keeping), **options)
+
+    def idempotency(self: Commands, **options: Any) -> Idempotency:
+        """Return a store of idempotency keys: `idempotent=cache.idempotency(ttl_seconds=3600)`. options: see `Idempotency`."""
+        return Idempotency(self, **options)
 
     def stop_offers(self) -> None:
         """End what runs in the background."""

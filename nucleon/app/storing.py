@@ -1,0 +1,137 @@
+"""`cache=` with a store: a good answer to a GET is kept and given again, without the handler."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, get_origin
+from urllib.parse import urlencode
+
+from nucleon.app.inside import Step, Visit, identity_of
+from nucleon.binding import Plan
+from nucleon.binding.answers import STREAMS
+from nucleon.binding.call import fields_from
+from nucleon.binding.kinds import fields_of, is_record, members
+from nucleon.binding.preconditions import is_not_modified
+from nucleon.errors import Problem, SetupError
+from nucleon.message import Events, Headers, Request, Response
+
+
+class Stored(Protocol):
+    """A kept answer; `at`: when it was made, in seconds since the epoch."""
+
+    @property
+    def headers(self) -> list[tuple[str, str]]: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def at(self) -> float: ...
+
+
+class Store(Protocol):
+    """Where answers are kept, such as `nucleon.redis.Answers`. by: whose they are; client_seconds: for Cache-Control."""
+
+    by: Any
+    client_seconds: int
+    clock: Callable[[], float]
+
+    def get_or(self, key: str, load: Callable[[], tuple[list[tuple[str, str]], bytes]]) -> Any: ...
+
+
+class _NotKept(Problem):
+    """No error: the answer is no 200, or says itself that it is not for others. An old answer must not stand in for it."""
+
+    status = 200
+
+
+def storing(store: Store, returns: Any, plan: Plan, has_auth: bool) -> Step:
+    """Return the step that keeps a route's answers. Raises `SetupError` when it cannot know whose they are, or for a stream."""
+    owner = get_origin(returns) or returns
+    if owner in (Events, *STREAMS):
+        raise SetupError("cache= keeps the answer, and a stream cannot be kept")
+    if store.by is None and (has_auth or plan.takes_request):
+        why = "has auth" if has_auth else "or what it is given takes the Request"
+        raise SetupError(f'cache=: this handler {why}, so its answers may differ: say by="all", by="user" or by=a function of the request')
+    if store.by == "user" and not has_auth:
+        raise SetupError('cache=: by="user", and this route has no auth= that says who asks')
+    key_of = _keys_of(plan, store.by)
+
+    def answer(visit: Visit, proceed: Callable[[], Response]) -> Response:
+        request = visit.request
+        if request.method not in ("GET", "HEAD"):
+            return proceed()
+        mine: list[Response] = []
+
+        def load() -> tuple[list[tuple[str, str]], bytes]:
+            response = _for_everybody(request, proceed)
+            if not _may_be_kept(response):
+                mine.append(response)
+                raise _NotKept
+            assert isinstance(response.body, bytes)
+            return response.headers, response.body
+
+        try:
+            stored = store.get_or(key_of(visit), load)
+        except _NotKept:
+            return mine[0] if mine else proceed()
+        return _given(stored, store, request)
+
+    return answer
+
+
+def _keys_of(plan: Plan, by: Any) -> Callable[[Visit], str]:
+    """Return the function from a visit to the key: who, path, and of the rest exactly what the handler reads."""
+    queried = sorted(set(_names(plan, "query")))
+    carried = sorted({(place, name) for place in ("header", "cookie") for name in _names(plan, place)})
+
+    def key_of(visit: Visit) -> str:
+        request = visit.request
+        who = "" if by is None or by == "all" else identity_of(visit) if by == "user" else by(request)
+        fields = fields_from(request.query_string, "query") if queried and request.query_string else {}
+        query = urlencode([(name, value) for name in queried for value in fields.get(name, ())])
+        if plan.takes_request:
+            query += f"&{request.query_string}"
+        for place, name in carried:
+            value = request.headers.get(name if place == "header" else "cookie", "")
+            query += f"&{place}.{name}={len(value)}:{value}"
+        return f"{who} {request.path}?{query}"
+
+    return key_of
+
+
+def _names(plan: Plan, place: str) -> Sequence[str]:
+    names: list[str] = []
+    for parameter in plan.parameters:
+        if parameter.place == place:
+            record = next((member for member in members(parameter.kind) if is_record(member)), None)
+            names += [parameter.name] if record is None else [field.encode_name for field in fields_of(record)]
+    return names
+
+
+def _for_everybody(request: Request, proceed: Callable[[], Response]) -> Response:
+    """Run the handler without the client's own conditions: the answer is whole, and not only for this client."""
+    headers = request.headers
+    if headers.get("if-none-match") is None:
+        return proceed()
+    request.headers = Headers({name: value for name, value in headers.items() if name != "if-none-match"})
+    try:
+        return proceed()
+    finally:
+        request.headers = headers
+
+
+def _may_be_kept(response: Response) -> bool:
+    if response.status != 200 or not isinstance(response.body, bytes):
+        return False
+    control = (response.header("Cache-Control") or "").lower()
+    own = "no-store" in control or "private" in control or "no-cache" in control
+    return not own and response.header("Set-Cookie") is None and (response.header("Vary") or "").lower() in ("", "accept")
+
+
+def _given(stored: Stored, store: Store, request: Request) -> Response:
+    response = Response(stored.body, 200, stored.headers)
+    etag = response.header("ETag")
+    if etag is not None and is_not_modified(request, etag):
+        response = Response(b"", 304, [("ETag", etag)])
+    if store.client_seconds and response.header("Cache-Control") is None:
+        scope = "" if store.by in (None, "all") else "private, "
+        response.headers.append(("Cache-Control", f"{scope}max-age={store.client_seconds}"))
+        response.headers.append(("Age", str(max(0, int(store.clock() - stored.at)))))
+    return response

@@ -1,0 +1,104 @@
+"""Answers of routes kept in Redis: `@app.get("/items/{id}", cache=cache.answers(ttl_seconds=60))`."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from nucleon.errors import SetupError
+from nucleon.redis.cache import Cache, Keeping
+from nucleon.redis.scripts import Commands
+
+LONGEST_KEY = 200  # characters; what is longer is replaced by its digest
+
+
+class Stored(msgspec.Struct, frozen=True, array_like=True):
+    """A good answer: header fields and body. at: when it was made, in seconds since the epoch."""
+
+    headers: list[tuple[str, str]]
+    body: bytes
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    stored: Stored
+    until: float
+
+
+class Answers:
+    """A cache of answers for routes; one route or many may use it.
+
+    by: whose answer it is, when a route has auth or takes the Request: "all" (the same for everybody), "user" (of what auth
+    returned), or a function of the request. client_seconds: what clients and proxies may keep it (Cache-Control; 0: nothing is said).
+    local_seconds: each worker may answer from a copy of its own for so long, without asking Redis; an invalidation takes that long to be
+    seen everywhere. maximum_local: such copies in one worker. clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        commands: Commands,
+        keeping: Keeping,
+        *,
+        by: str | Callable[[Any], object] | None = None,
+        client_seconds: int = 0,
+        local_seconds: float = 0,
+        maximum_local: int = 1000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if by not in (None, "all", "user") and not callable(by):
+            raise SetupError(f'by is "all", "user" or a function of the request, not {by!r}')
+        if keeping.stale_seconds or keeping.negative_seconds:
+            raise SetupError("answers of routes are not loaded in the background, nor errors kept: no stale_seconds, no negative_seconds")
+        if client_seconds < 0 or local_seconds < 0 or maximum_local < 1:
+            raise SetupError("client_seconds and local_seconds cannot be negative, maximum_local must be at least 1")
+        self.by, self.client_seconds, self.local_seconds, self.maximum_local = by, client_seconds, local_seconds, maximum_local
+        self.clock = clock
+        self._cache: Cache[Stored] = Cache(commands, Stored, "answer:{key}", keeping, clock=clock, encoding=msgspec.msgpack)
+        self._copies: dict[str, _Copy] = {}
+
+    def get_or(self, key: str, load: Callable[[], tuple[list[tuple[str, str]], bytes]]) -> Stored:
+        """Return the answer under a key, or what `load` makes, once for many who ask at the same time. Raises as `Cache.get_or`."""
+        copy = self._copies.get(key)
+        if copy is not None:
+            if copy.until > self.clock():
+                return copy.stored
+            self._copies.pop(key, None)
+        stored = self._cache.get_or(lambda key: Stored(*load(), self.clock()), key=_short(key))
+        if self.local_seconds:
+            while len(self._copies) >= self.maximum_local:
+                self._copies.pop(next(iter(self._copies)), None)
+            self._copies[key] = _Copy(stored, self.clock() + self.local_seconds)
+        return stored
+
+    def invalidate(self, path: str, query: str = "", who: object = "") -> None:
+        """Forget an answer. query: the parameters that the route declares, sorted by name. who: of whom it is, as `by` says."""
+        key = key_of(path, query, who)
+        self._copies.pop(key, None)
+        self._cache.invalidate(key=_short(key))
+
+    def invalidation(self, path: str, query: str = "", who: object = "") -> Callable[[], None]:
+        """Return the function that forgets it, for `after_commit`; see `Cache.invalidation`."""
+        key = key_of(path, query, who)
+        forget = self._cache.invalidation(key=_short(key))
+
+        def invalidate() -> None:
+            self._copies.pop(key, None)
+            forget()
+
+        return invalidate
+
+    def __repr__(self) -> str:
+        return f"<Answers: {len(self._copies)} copies here, {self._cache!r}>"
+
+
+def key_of(path: str, query: str, who: object) -> str:
+    """Return the key of an answer."""
+    return f"{who} {path}?{query}"
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= LONGEST_KEY else blake2b(key.encode(errors="surrogateescape"), digest_size=20).hexdigest()
