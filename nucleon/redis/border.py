@@ -1,5 +1,6 @@
 """The border post: redis-py's errors become problems here and nowhere else."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,7 +21,7 @@ AWAY = (
 )
 """The server is out of reach, loading, a replica after a failover, or full: another moment may do."""
 
-AWAY_REPLIES = ("MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY ")
+AWAY_REPLIES = re.compile(r"(?:Command # .* of pipeline caused error: )?(?:BUSY|MASTERDOWN|MISCONF|NOREPLICAS) ", re.DOTALL)
 """Error replies with the same meaning that redis-py has no class for."""
 
 
@@ -55,7 +56,7 @@ def problem_from(error: exceptions.RedisError) -> Problem | None:
         return Unavailable("Redis was lost before it answered; the command may have been carried out")
     if isinstance(error, Crowded):
         return Unavailable(f"Redis is slow: {error}")
-    if isinstance(error, AWAY) or str(error).startswith(AWAY_REPLIES):
+    if isinstance(error, AWAY) or AWAY_REPLIES.match(str(error)):
         return Unavailable("Redis is not available")
     return None
 

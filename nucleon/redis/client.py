@@ -9,7 +9,7 @@ import redis
 from hiredis import pack_command
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE, CaseInsensitiveDict
 from redis.connection import HiredisRespSerializer
-from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, ReadOnlyError, RedisError, ResponseError
 
 from nucleon import hooks
 from nucleon.errors import SetupError
@@ -18,7 +18,7 @@ from nucleon.redis.commands import BLOCKING, READS, does_wait, is_stateful, spel
 from nucleon.redis.connection import Pool, connection_options
 from nucleon.redis.multiplexer import Multiplexer, OtherThread
 from nucleon.redis.offers import Offers
-from nucleon.redis.pipeline import Pipeline, PubSub
+from nucleon.redis.pipeline import OneConnection, Pipeline, PubSub
 from nucleon.redis.settings import Settings as RedisSettings
 
 R = TypeVar("R")
@@ -179,6 +179,13 @@ class Redis(Offers, redis.Redis):
         pipeline.owner = self
         return pipeline
 
+    def client(self) -> OneConnection:
+        """Borrow a connection for commands that belong together: `with redis.client() as one: one.set(...); one.wait(1, 100)`."""
+        with translated():
+            one = OneConnection(connection_pool=self.connection_pool, single_connection_client=True)
+        one.owner, one.response_callbacks = self, self.response_callbacks
+        return one
+
     def pubsub(self, **options: Any) -> PubSub:
         """Subscribe to channels; it holds a connection of the pool until it is closed (use it with `with`)."""
         return PubSub(self.connection_pool, **options)
@@ -224,9 +231,18 @@ def packed(args: tuple[Any, ...]) -> bytes:
 
 
 def _connected(options: dict[str, Any]) -> Any:
+    """Return a connection to a server that answers. Raises redis-py's errors; `BusyLoadingError` while it is not ready."""
     kind = options["connection_class"]
     connection = kind(**{name: value for name, value in options.items() if name != "connection_class"})
     connection.connect()
+    try:
+        connection.send_command("PING")
+        connection.read_response(timeout=min(options["socket_connect_timeout"], options["socket_timeout"]))
+    except (AuthenticationError, BusyLoadingError):
+        connection.disconnect()
+        raise
+    except ResponseError:
+        pass  # a user who may not PING: the server is there all the same
     return connection
 
 

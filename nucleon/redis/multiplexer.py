@@ -91,27 +91,19 @@ class Multiplexer:
         """
         began = monotonic()
         link = self._current
-        if link is not None and link.may_take(len(data)) and not self._line:
-            try:
-                return link.ask(data, wanted, raws, began)
-            except Lost as lost:
-                if lost.may_have_run and not is_read:
-                    raise
-        return self._ask_patiently(data, wanted, raws, is_read, began)
-
-    def _ask_patiently(self, data: bytes, wanted: int, raws: tuple[bool, ...] | None, is_read: bool, began: float) -> Any:
-        check_server(self.settings)
-        if self.links and self.links[0].hub is not gevent.get_hub():
-            raise OtherThread
         asks = 0
+        if link is None or not link.may_take(len(data)) or self._line:
+            link = None
         while True:
             try:
-                link = self._link(len(data))
+                if link is None:
+                    link = self._link(len(data))
                 asks += 1
                 return link.ask(data, wanted, raws, began)
             except Lost as lost:
                 if (lost.may_have_run and not is_read) or asks >= ASKS or not self._may_come_back():
                     raise
+            link = None
             if monotonic() >= began + self.settings.socket_seconds:
                 raise Silent(f"no reply within {self.settings.socket_seconds:g} s")
 
@@ -120,7 +112,10 @@ class Multiplexer:
         return bool(self.links) or (self._lost_at is not None and monotonic() < self._lost_at + self.settings.wait_seconds)
 
     def _link(self, size: int) -> Link:
-        """Return an open connection with room, waiting for one. Raises `Lost`, `Crowded`, `DeadlineExceeded`."""
+        """Return an open connection with room, waiting for one. Raises `Lost`, `Crowded`, `OtherThread`, `DeadlineExceeded`."""
+        check_server(self.settings)
+        if self.links and self.links[0].hub is not gevent.get_hub():
+            raise OtherThread
         best = self._best(size)
         if best is None:
             if not self.links:

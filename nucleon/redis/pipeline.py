@@ -105,6 +105,20 @@ class Pipeline(redis.client.Pipeline):
         return self.owner._observed(str(args[0]), lambda: super(Pipeline, self).immediate_execute_command(*args, **options))  # type: ignore[no-untyped-call]
 
 
+class OneConnection(redis.Redis):
+    """redis-py's client over one connection of the pool, for commands that belong together, such as WAIT after a write."""
+
+    owner: "Redis"
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command and return its reply."""
+        return self.owner._observed(str(args[0]), lambda: super(OneConnection, self).execute_command(*args, **options))  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """Collect commands; they do not travel over this connection."""
+        return self.owner.pipeline(transaction, shard_hint)
+
+
 class PubSub(redis.client.PubSub):
     """redis-py's subscriptions, with errors as `Redis` gives them.
 
