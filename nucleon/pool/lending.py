@@ -61,7 +61,7 @@ class Pool(Generic[T]):
         self._used: set[Slot[T]] = set()
         self._waiters: deque[Waiter[T]] = deque()
         self._opening: Opening[T] = Opening(
-            name, self.limits, create=create, wanted=self._wanted, deliver=self._take_in, refuse=self._refuse_all
+            name, self.limits, create=create, wanted=self._wanted, deliver=self._take_in, discard=close, refuse=self._refuse_all
         )
         self._serving = False
         self._stopped = False

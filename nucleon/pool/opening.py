@@ -27,7 +27,7 @@ class Opening(Generic[T]):
     """Runs `create` on greenlets of its own, so that a taker who gives up or is killed disturbs no connect.
 
     wanted: how many more things the pool could use now. deliver: takes a new thing and the seconds it took.
-    refuse: called after a permanent failure, for those who wait.
+    discard: closes one that nobody wants any more. refuse: called after a permanent failure, for those who wait.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Opening(Generic[T]):
         create: Callable[[], T],
         wanted: Callable[[], int],
         deliver: Callable[[T, float], None],
+        discard: Callable[[T], None],
         refuse: Callable[[], None],
     ) -> None:
         self.name = name
@@ -45,7 +46,7 @@ class Opening(Generic[T]):
         self.failures = 0
         self.failure: Exception | None = None
         self.generation = 0
-        self._create, self._wanted, self._deliver, self._refuse = create, wanted, deliver, refuse
+        self._create, self._wanted, self._deliver, self._discard, self._refuse = create, wanted, deliver, discard, refuse
         self._running: set[gevent.Greenlet[..., Any]] = set()
         self._away_since = 0.0
         self._next_try_at = 0.0
@@ -112,20 +113,25 @@ class Opening(Generic[T]):
             self.open_as_needed()
 
     def _open(self, generation: int) -> None:
+        current: Any = gevent.getcurrent()
         started = 0.0
         try:
             self._pause()
             started = monotonic()
             thing = self._create()
+            is_expected = current in self._running
         except Exception as error:  # noqa: BLE001  told to those who ask, and tried again
-            self._leave()
+            self._running.discard(current)
             if generation == self.generation:
                 self._failed(error)
                 self.open_as_needed()
             return
         finally:
-            self._leave()
+            self._running.discard(current)
         if generation != self.generation:
+            return
+        if not is_expected:  # it came to its end before the kill of `stop` reached it
+            self._discard(thing)
             return
         if self.failures:
             log.warning("%s: connected again after %d failed tries", self.name, self.failures)
@@ -133,10 +139,6 @@ class Opening(Generic[T]):
         self.failure = None
         self._deliver(thing, monotonic() - started)
         self.open_as_needed()
-
-    def _leave(self) -> None:
-        current: Any = gevent.getcurrent()
-        self._running.discard(current)
 
     def _pause(self) -> None:
         if self.failures:

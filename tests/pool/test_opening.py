@@ -1,6 +1,7 @@
 """Opening while it fails: bridge short outages, refuse at once in long ones, go on by itself."""
 
 import gevent
+import gevent.event
 import pytest
 
 from nucleon import hooks
@@ -79,7 +80,7 @@ def test_who_can_still_get_what_is_lent_out_is_not_refused():
     held = pool.take()
     server.failure = PermanentFailure(Problem("wrong password"))
     waiter = gevent.spawn(pool.take)
-    eventually(lambda: server.tries == 2)
+    eventually(lambda: server.tries >= 2)
     pool.give_back(held)
     assert waiter.get(timeout=2) is held
 
@@ -125,3 +126,24 @@ def test_a_stopped_pool_tries_no_more():
     assert pool.numbers()["opening"] == 0
     gevent.sleep(0.3)
     assert server.tries == tries
+
+
+def test_a_connect_that_ends_after_the_stop_is_not_let_in_by_the_next_start():
+    closed, opened = [], gevent.event.Event()
+
+    def create():
+        try:
+            opened.wait()
+        except gevent.GreenletExit:  # as a driver that comes to its end all the same
+            pass
+        return object()
+
+    pool = Pool(name="things", create=create, close=closed.append, limits=Limits(minimum=1, maximum=1))
+    pool.start()
+    gevent.sleep(0)
+    pool.stop()
+    pool.start()
+    opened.set()
+    eventually(lambda: pool.numbers()["idle"] == 1)
+    assert len(closed) == 1 and pool.size == 1
+    pool.stop()
