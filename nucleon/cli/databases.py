@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nucleon.config import EMBEDDED_ENVIRONMENTS, Config
@@ -48,6 +49,24 @@ def code_folder(target: "Target") -> Path:
     """Return the folder of the application's module."""
     file = getattr(sys.modules.get(target.module), "__file__", None)
     return Path(file).resolve().parent if file else target.project
+
+
+def modules_of(target: "Target") -> list[ModuleType]:
+    """Return the application's own modules that are imported: those below its package and its project, without installed ones."""
+    code = code_folder(target)
+    found = []
+    for name, module in sorted(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "/")
+        places = (code, target.project)
+        if (
+            file.suffix == ".py"
+            and any(file.is_relative_to(place) for place in places)
+            and name.partition(".")[0] not in ("nucleon", "__main__")
+        ):
+            below = file.relative_to(next(place for place in places if file.is_relative_to(place)))
+            if not any(part.startswith(".") or part in ("site-packages", "tests") for part in below.parts):
+                found.append(module)
+    return found
 
 
 def bring_up_to_date(application: Any, config: Config, target: "Target", *, announce: bool) -> None:

@@ -4,7 +4,7 @@ import importlib
 
 import click
 
-COMMANDS = ("new", "up", "down", "status", "reset")
+COMMANDS = ("new", "up", "down", "status", "check", "reset")
 
 
 class Commands(click.Group):
