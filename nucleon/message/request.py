@@ -125,13 +125,20 @@ class Request:
             size += len(piece)
         raise ContentTooLarge(f"the body is larger than {limit_bytes} bytes")
 
+    def expected_versions(self) -> list[str] | None:
+        """Return the versions that If-Match names (RFC 9110 section 13.1.1), None when any will do. A weak tag names none."""
+        given = self.headers.get("if-match")
+        if given is None or given.strip() == "*":
+            return None
+        return [tag[1:-1] for tag in (part.strip() for part in given.split(",")) if len(tag) > 1 and tag[0] == tag[-1] == '"']
+
     def expect_version(self, version: int | str) -> None:
         """Raise `PreconditionFailed` when the client's If-Match does not name this version (RFC 9110 section 13.1.1).
 
         Call it inside the transaction that read the version and will write the next one.
         """
-        given = self.headers.get("if-match")
-        if given is not None and given.strip() != "*" and f'"{version}"' not in [part.strip() for part in given.split(",")]:
+        versions = self.expected_versions()
+        if versions is not None and str(version) not in versions:
             raise PreconditionFailed("it has changed since you read it", headers={"ETag": f'"{version}"'})
 
     def __repr__(self) -> str:

@@ -11,8 +11,10 @@ import psycopg2.extras
 UTF8 = "nucleon_utf8"
 
 
-class _Json:
-    """Adapts a model or dict: its JSON, as a quoted string of unknown type, which fits json and jsonb."""
+class Json:
+    """A parameter for a json or jsonb column, from anything that JSON can carry: a quoted string of unknown type."""
+
+    __slots__ = ("_quoted",)
 
     def __init__(self, value: Any) -> None:
         self._quoted = psycopg2.extensions.QuotedString(msgspec.json.encode(value).decode())
@@ -34,9 +36,10 @@ def register_parameters() -> None:
     """Teach psycopg2, for the whole process, to pass models and dicts (as JSON), UUIDs and enums (their values)."""
     codecs.register(_find_codec)
     psycopg2.extensions.encodings["UTF8"] = UTF8
-    psycopg2.extensions.register_adapter(dict, _Json)
-    psycopg2.extensions.register_adapter(msgspec.Struct, _Json)
+    psycopg2.extensions.register_adapter(dict, Json)
+    psycopg2.extensions.register_adapter(msgspec.Struct, Json)
     psycopg2.extensions.register_adapter(enum.Enum, lambda member: psycopg2.extensions.adapt(member.value))
+    psycopg2.extensions.register_adapter(Json, lambda value: value)
     psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]
 
 

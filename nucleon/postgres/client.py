@@ -34,7 +34,7 @@ from nucleon.postgres.session import (
     run,
 )
 from nucleon.postgres.settings import Settings as PostgresSettings
-from nucleon.postgres.statements import Statements
+from nucleon.postgres.tables import Tables
 from nucleon.postgres.transaction import Savepoint, Transaction, begin_from
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ RETRIES_OF_ONE_STATEMENT = 3
 _cursor_numbers = count(1)
 
 
-class Postgres(Statements):
+class Postgres(Tables):
     """A PostgreSQL database behind a bounded pool of green connections.
 
     Nothing is opened before the first statement. Every method raises `Problem`s: 404 no row, 409 unique, foreign key or

@@ -104,6 +104,18 @@ def unconstrained(kind: Any) -> Any:
     return kind
 
 
+def holds_records(kind: Any) -> bool:
+    """Tell whether a field's value goes into one column as JSON: a record, or a list of records or dicts."""
+    kind = unconstrained(kind)
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(holds_records(member) for member in typing.get_args(kind))
+    if origin in (list, tuple, set, frozenset, Sequence):
+        return any(holds_records(member) for member in typing.get_args(kind))
+    kind = origin or kind
+    return isinstance(kind, type) and (issubclass(kind, (dict, msgspec.Struct)) or hasattr(kind, "__dataclass_fields__"))
+
+
 def _is_single(kind: Any) -> bool:
     if isinstance(kind, type):
         return issubclass(kind, SINGLE) or not (
