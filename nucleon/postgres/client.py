@@ -19,6 +19,8 @@ from nucleon.postgres.connect import Setup, check, opener
 from nucleon.postgres.connection import Connection, install, is_alive
 from nucleon.postgres.errors import TransactionMisused, problem_from
 from nucleon.postgres.hosts import Conninfo
+from nucleon.postgres.paging import Paging
+from nucleon.postgres.queries import Queries
 from nucleon.postgres.rows import reader
 from nucleon.postgres.session import (
     IDLE,
@@ -36,6 +38,7 @@ from nucleon.postgres.session import (
 from nucleon.postgres.settings import Settings as PostgresSettings
 from nucleon.postgres.tables import Tables
 from nucleon.postgres.transaction import Savepoint, Transaction, begin_from
+from nucleon.secret import Secret
 
 T = TypeVar("T")
 
@@ -43,7 +46,7 @@ RETRIES_OF_ONE_STATEMENT = 3
 _cursor_numbers = count(1)
 
 
-class Postgres(Tables):
+class Postgres(Tables, Paging, Queries):
     """A PostgreSQL database behind a bounded pool of green connections.
 
     Nothing is opened before the first statement. Every method raises `Problem`s: 404 no row, 409 unique, foreign key or
@@ -54,11 +57,10 @@ class Postgres(Tables):
     Settings: ClassVar[type[PostgresSettings]] = PostgresSettings
 
     def __init__(self, *, setup: Setup | None = None, **defaults: Any) -> None:
-        dsn = defaults.get("dsn")
-        if isinstance(dsn, str):
-            from nucleon.secret import Secret
-
-            defaults["dsn"] = Secret(dsn)
+        for secret in ("dsn", "cursor_key"):
+            if isinstance(defaults.get(secret), str):
+                defaults[secret] = Secret(defaults[secret])
+        super().__init__()
         install()
         register_parameters()
         self._setup = setup

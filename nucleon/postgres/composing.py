@@ -13,12 +13,13 @@ class Kept(sql.Composable):
 
     def __init__(self, composed: sql.Composable) -> None:
         super().__init__(composed)
+        self._composed = composed
         self._text: str | None = None
 
     def as_string(self, context: Any) -> str:
         """Return the text. context: a connection, for its encoding."""
         if self._text is None:
-            text: str = self._wrapped.as_string(context)
+            text: str = self._composed.as_string(context)
             self._text = text
         return self._text
 

@@ -34,12 +34,17 @@ TOUCHES_SESSION = re.compile(
 
 
 class Result(NamedTuple):
-    """What a statement gave: columns, rows, how many rows were touched, and the command's tag."""
+    """What a statement gave: psycopg2's description of the columns, rows, how many rows were touched, and the command's tag."""
 
-    columns: Columns
+    description: Sequence[Any]
     rows: list[Row]
     touched: int
     status: str | None
+
+    @property
+    def columns(self) -> Columns:
+        """Name and type of each column."""
+        return columns_of(self.description)
 
 
 def parameters_from(args: tuple[Any, ...], named: dict[str, Any]) -> Parameters:
@@ -88,7 +93,7 @@ def _execute(connection: Connection, text: str, parameters: Parameters) -> Resul
         description = cursor.description
         if description is None:
             return _new_tuple(Result, ((), [], cursor.rowcount, cursor.statusmessage))
-        return _new_tuple(Result, (columns_of(description), cursor.fetchall(), cursor.rowcount, cursor.statusmessage))
+        return _new_tuple(Result, (description, cursor.fetchall(), cursor.rowcount, cursor.statusmessage))
     except psycopg2.Error as failure:
         if connection.closed:
             connection.stop_watching()

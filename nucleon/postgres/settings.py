@@ -15,6 +15,8 @@ class Settings:
     connect_seconds: for all addresses of all hosts together.
     application_name: as PostgreSQL shows it; empty: what the dsn says, else "nucleon".
     reset: "seen" cleans the session (DISCARD ALL) when a statement that changes it was seen; "always" after every use.
+    transaction_retries: how often a route with `transaction=True` repeats its statements after a serialization failure or deadlock.
+    cursor_key: signs the cursors of pages; without it the dsn is the secret. cursor_seconds: how long a cursor is good; 0: for ever.
     migrations: the folder of the migrations, from the project's; "" finds `migrations/`. migrations_lock_seconds: how long one try of a
     migration waits for a lock (so long others wait behind it); migrations_wait_seconds: how long it goes on trying, and waits for its turn.
     migrations_newer: "refuse" to start, or "allow" it, when the database has migrations that the code does not know.
@@ -38,6 +40,9 @@ class Settings:
     cancel_grace_seconds: float = 0.5
     application_name: str = ""
     reset: str = "seen"
+    transaction_retries: int = 3
+    cursor_key: Secret[str] | None = None
+    cursor_seconds: float = 86_400.0
     migrations: str = ""
     migrations_lock_seconds: float = 2.0
     migrations_wait_seconds: float = 300.0

@@ -22,7 +22,7 @@ class Statements(ABC):
     def one(self, kind: type[T], statement: Statement, *args: Any, **named: Any) -> T:
         """Return the only row as `kind`. Raises `NoRow` (404) or `SeveralRows`."""
         result = self._run(statement, parameters_from(args, named))
-        row: T = reader(kind, result.columns).one(_only(result.rows))
+        row: T = reader(kind, result.columns).one(only(result.rows))
         return row
 
     def maybe_one(self, kind: type[T], statement: Statement, *args: Any, **named: Any) -> T | None:
@@ -30,7 +30,7 @@ class Statements(ABC):
         result = self._run(statement, parameters_from(args, named))
         if not result.rows:
             return None
-        row: T = reader(kind, result.columns).one(_only(result.rows))
+        row: T = reader(kind, result.columns).one(only(result.rows))
         return row
 
     def all(self, kind: type[T], statement: Statement, *args: Any, **named: Any) -> list[T]:
@@ -46,7 +46,7 @@ class Statements(ABC):
         """Return the first column of the only row, as `kind` when one is given first. Raises `NoRow` or `SeveralRows`."""
         kind, statement, args = _kind_first(args)
         result = self._run(statement, parameters_from(args, named))
-        value = _only(result.rows)[0]
+        value = only(result.rows)[0]
         return value if kind is None or type(value) is kind else reader(kind, result.columns[:1]).one((value,))
 
     @overload
@@ -98,7 +98,8 @@ def _kind_first(args: tuple[Any, ...]) -> tuple[Any, Statement, tuple[Any, ...]]
     return first, args[1], args[2:]
 
 
-def _only(rows: list[Row]) -> Row:
+def only(rows: list[Row]) -> Row:
+    """Return the only row. Raises `NoRow` (404) or `SeveralRows`."""
     if len(rows) != 1:
         raise SeveralRows(f"one row was expected, {len(rows)} came") if rows else NoRow("no such row")
     return rows[0]

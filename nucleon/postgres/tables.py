@@ -115,7 +115,7 @@ def _named(key: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _has_version(kind: Any) -> bool:
-    return VERSION in getattr(kind, "__annotations__", ()) or any(VERSION in getattr(base, "__annotations__", ()) for base in kind.__mro__)
+    return any(VERSION in vars(base).get("__annotations__", ()) for base in kind.__mro__)
 
 
 def _versions(expected: Expected) -> list[str] | None:
@@ -170,8 +170,10 @@ def _upsert_text(table: tuple[str, ...], columns: tuple[str, ...], key: tuple[st
     return Kept(
         fill(
             "insert into {table} as mine ({columns}) values ({values}) on conflict ({key}) do update set {changes} returning *",
-            **_parts(table, columns), key=joined(", ", map(name, key)), changes=joined(", ", changes),
-        )  # fmt: skip
+            **_parts(table, columns),
+            key=joined(", ", map(name, key)),
+            changes=joined(", ", changes),
+        )
     )
 
 
