@@ -9,7 +9,14 @@ import sys
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-HOT = ("nucleon.http.head", "nucleon.http.chunks", "nucleon.http.reply")
+HOT = (
+    "nucleon.http.malformed", "nucleon.http.fields", "nucleon.http.head", "nucleon.http.chunks", "nucleon.http.reply",
+    "nucleon.message.request", "nucleon.message.response", "nucleon.wsgi",
+    "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
+)  # fmt: skip
+"""Typed Python: compiled, or run as it is."""
+TWINS = ("nucleon.http.clock", "nucleon.server.wire")
+"""What calls the C library (.pyx), each with an interpreted twin (.py) beside it."""
 
 
 class OptionalBuild(build_ext):
@@ -49,7 +56,7 @@ def extensions() -> list[Extension]:
         return []
     try:
         found: list[Extension] = cythonize(
-            [Extension(name, [name.replace(".", "/") + ".py"]) for name in HOT],
+            [Extension(name, [name.replace(".", "/") + ending]) for names, ending in ((TWINS, ".pyx"), (HOT, ".py")) for name in names],
             build_dir="build/cython",
             language_level=3,
             quiet=True,

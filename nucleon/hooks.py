@@ -4,12 +4,37 @@ A room speaks with `for listener in request_ended.listeners: listener(...)`, whi
 listens. Listeners run in the speaker's greenlet: they must not wait and must not raise.
 """
 
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import ContextVar, Token
 from typing import Generic, Protocol, TypeVar
 
 L = TypeVar("L")
 
-request_id: ContextVar[str | None] = ContextVar("nucleon_request_id", default=None)
+
+class Identified(Protocol):
+    """Something with an id that is made when somebody asks for it."""
+
+    @property
+    def id(self) -> str: ...
+
+
+class RequestId:
+    """A context variable for an id: it takes the id itself, or what has it; making one costs more than most requests need."""
+
+    __slots__ = ("_variable", "reset", "set")
+
+    def __init__(self) -> None:
+        self._variable: ContextVar[str | Identified | None] = ContextVar("nucleon_request_id", default=None)
+        self.set: Callable[[str | Identified | None], Token[str | Identified | None]] = self._variable.set
+        self.reset: Callable[[Token[str | Identified | None]], None] = self._variable.reset
+
+    def get(self) -> str | None:
+        """Return the id, or None outside any request."""
+        found = self._variable.get()
+        return found if found is None or isinstance(found, str) else found.id
+
+
+request_id = RequestId()
 """The id of the request (or job, or message) that this greenlet works for; log lines carry it."""
 
 

@@ -9,12 +9,18 @@ from typing import Any
 from nucleon import green
 from nucleon.errors import BadRequest
 from nucleon.http import is_bodiless
+from nucleon.http.head import RequestHead
 from nucleon.http.reply import STATUS_LINES
-from nucleon.message import Headers, Request, Response
+from nucleon.message import Headers, Request
+from nucleon.message.request import BodyReader, identity_from
+from nucleon.message.response import Response
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 _KEYS: dict[str, str] = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
+_STATUSES: dict[str, int] = {}
+_STATUSES_MAXIMUM = 256
+_DEFAULT_AUTHORITY = ("localhost", "")
 
 
 def request_from(environ: dict[str, Any]) -> Request:
@@ -94,20 +100,37 @@ class _Sent:
 
 def environ_from(request: Request, *, multiprocess: bool = True) -> dict[str, Any]:
     """Return the environ (PEP 3333) of a request that our server has read."""
-    host = request.headers.get("host", "localhost")
+    host = request.fields.get("host", "localhost")
     name, _, port = host.rpartition(":") if host[-1:] != "]" and ":" in host else (host, "", "")
+    environ = first_environ(multiprocess)
+    environ["REQUEST_METHOD"] = request.method
+    environ["PATH_INFO"] = _path_info(request.path)
+    environ["QUERY_STRING"] = request.query_string
+    environ["SERVER_PROTOCOL"] = request.version
+    environ["SERVER_NAME"] = name
+    environ["SERVER_PORT"] = port or ("443" if request.scheme == "https" else "80")
+    environ["REMOTE_ADDR"] = request.client
+    environ["wsgi.url_scheme"] = request.scheme
+    environ["wsgi.input"] = Input(request.body_reader)
+    for field, value in request.fields.items():
+        environ[_KEYS.get(field) or "HTTP_" + field.replace("-", "_").upper()] = value
+    return environ
+
+
+def first_environ(multiprocess: bool) -> dict[str, Any]:
+    """Return what every environ begins with. A copy of it has room for a browser's fields: copying is cheap, growing is not."""
     environ: dict[str, Any] = {
-        "REQUEST_METHOD": request.method,
+        "REQUEST_METHOD": "",
         "SCRIPT_NAME": "",
-        "PATH_INFO": request.path if request.path.isascii() else request.path.encode().decode("latin-1"),
-        "QUERY_STRING": request.query_string,
-        "SERVER_PROTOCOL": request.version,
-        "SERVER_NAME": name,
-        "SERVER_PORT": port or ("443" if request.scheme == "https" else "80"),
-        "REMOTE_ADDR": request.client,
+        "PATH_INFO": "/",
+        "QUERY_STRING": "",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "REMOTE_ADDR": "",
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": request.scheme,
-        "wsgi.input": Input(request),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": NO_INPUT,
         "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
@@ -115,23 +138,50 @@ def environ_from(request: Request, *, multiprocess: bool = True) -> dict[str, An
         "wsgi.run_once": False,
         "wsgi.file_wrapper": FileWrapper,
     }
-    for field, value in request.headers.items():
-        environ[_KEYS.get(field) or "HTTP_" + field.replace("-", "_").upper()] = value
+    fillers = [f"filler {number}" for number in range(22 - len(environ))]
+    environ.update(dict.fromkeys(fillers))
+    for _ in fillers:
+        environ.popitem()  # unlike del, it leaves nothing behind that the next copy would have to skip
     return environ
+
+
+def finish_environ(environ: dict[str, Any], head: RequestHead, client: str, scheme: str, body: BodyReader | None) -> None:
+    """Say in a copy of `first_environ`, which has the fields already, what else the request said."""
+    authority = head.authority or _DEFAULT_AUTHORITY
+    environ["REQUEST_METHOD"] = head.method
+    environ["PATH_INFO"] = _path_info(head.path)
+    environ["REMOTE_ADDR"] = client
+    environ["SERVER_NAME"] = authority[0]
+    if head.query:
+        environ["QUERY_STRING"] = head.query
+    if authority[1]:
+        environ["SERVER_PORT"] = authority[1]
+    elif scheme == "https":
+        environ["SERVER_PORT"] = "443"
+    if scheme != "http":
+        environ["wsgi.url_scheme"] = scheme
+    if head.minor == 0:
+        environ["SERVER_PROTOCOL"] = "HTTP/1.0"
+    if body is not None:
+        environ["wsgi.input"] = Input(body)
+
+
+def _path_info(path: str) -> str:
+    return path if path.isascii() else path.encode().decode("latin-1")
 
 
 class Input:
     """`wsgi.input`: a file of the body; errors of the body raise their `Problem`, they are never an end of file."""
 
-    __slots__ = ("_held", "_request")
+    __slots__ = ("_held", "_reader")
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
+    def __init__(self, reader: BodyReader | None) -> None:
+        self._reader = reader
         self._held = b""
 
     def read(self, size: int | None = -1) -> bytes:
         """Return `size` bytes, fewer only at the end."""
-        held, reader = self._held, self._request.body_reader
+        held, reader = self._held, self._reader
         if size is None or size < 0:
             self._held = b""
             return held + (reader.read() if reader is not None else b"")
@@ -143,7 +193,7 @@ class Input:
     def readline(self, size: int | None = -1) -> bytes:
         """Return one line with its LF, or the rest."""
         bound = -1 if size is None else size
-        reader = self._request.body_reader
+        reader = self._reader
         end = self._held.find(b"\n") + 1
         while not end and reader is not None and (bound < 0 or len(self._held) < bound):
             piece = reader.read(4096)
@@ -173,6 +223,10 @@ class Input:
             yield line
 
 
+NO_INPUT = Input(None)
+"""The input of every request without a body: nothing can be read from it, so nothing changes it."""
+
+
 class FileWrapper:
     """`wsgi.file_wrapper`: a file in blocks."""
 
@@ -190,28 +244,18 @@ class FileWrapper:
             close()
 
 
-class Host:
-    """Makes a WSGI application answer our requests."""
+class Start:
+    """The `start_response` of one request, and its `write`. id: of the request, for log lines."""
 
-    def __init__(self, application: Application, *, multiprocess: bool = True) -> None:
-        self.application = application
-        self._multiprocess = multiprocess
+    __slots__ = ("_environ", "_id", "headers", "sent", "status", "written")
 
-    def respond(self, request: Request) -> Response:
-        """Run the application up to its first bytes. Raises what the application raises; its iterable is closed then."""
-        return run(self.application, environ_from(request, multiprocess=self._multiprocess))
-
-
-class _Start:
-    """The `start_response` of one request, and its `write`."""
-
-    __slots__ = ("headers", "sent", "status", "written")
-
-    def __init__(self) -> None:
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self._environ = environ
+        self._id: str | None = None
         self.status = 0
-        self.headers: list[tuple[str, str]] = []
+        self.headers: list[tuple[str, str]] | None = None
         self.sent = False
-        self.written: list[bytes] = []
+        self.written: list[bytes] | None = None
 
     def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None) -> Callable[[bytes], None]:
         if exc_info is not None:
@@ -219,9 +263,7 @@ class _Start:
                 raise exc_info[1].with_traceback(exc_info[2])
         elif self.status:
             raise AssertionError("start_response was called twice without exc_info")
-        if not status[:3].isdigit() or not status[:3].isascii():
-            raise ValueError(f"{status!r} is not a status")
-        self.status = int(status[:3])
+        self.status = _STATUSES.get(status) or _status_from(status)
         self.headers = list(headers)
         return self.write
 
@@ -229,18 +271,51 @@ class _Start:
         """Hold data in front of the iterable's."""
         if not isinstance(data, bytes):
             raise TypeError(f"write() takes bytes, not {type(data).__name__}")
+        if self.written is None:
+            self.written = []
         self.written.append(data)
+
+    @property
+    def id(self) -> str:
+        """The id of the request."""
+        if self._id is None:
+            self._id = identity_from(self._environ.get("HTTP_X_REQUEST_ID", ""))
+        return self._id
+
+
+def _status_from(status: str) -> int:
+    if not status[:3].isdigit() or not status[:3].isascii():
+        raise ValueError(f"{status!r} is not a status")
+    code = int(status[:3])
+    if len(_STATUSES) < _STATUSES_MAXIMUM and len(status) < 64:
+        _STATUSES[status] = code
+    return code
 
 
 def run(application: Application, environ: dict[str, Any]) -> Response:
     """Call a WSGI application and return its response; a body of one known piece comes whole, others as a stream."""
-    start = _Start()
+    return respond_to(application, environ, Start(environ))
+
+
+def respond_to(application: Application, environ: dict[str, Any], start: Start) -> Response:
+    """Call a WSGI application, as `run` does. Raises what the application raises; its iterable is closed then."""
     result = application(environ, start)
+    if type(result) is list and len(result) == 1 and start.written is None and type(result[0]) is bytes and start.status:
+        response = Response.__new__(Response)
+        response.body = result[0]
+        response.status = start.status
+        response.headers = start.headers  # type: ignore[assignment]
+        response.on_close = None
+        return response
+    return _whole_or_streamed(result, start)
+
+
+def _whole_or_streamed(result: Iterable[bytes], start: Start) -> Response:
     close: Callable[[], None] | None = getattr(result, "close", None)
     try:
         if isinstance(result, (list, tuple)):
             _started(start)
-            return Response(b"".join([*start.written, *result]), start.status, start.headers, on_close=close)
+            return Response(b"".join([*(start.written or ()), *result]), start.status, start.headers, on_close=close)
         pieces = iter(result)
         first = next((piece for piece in pieces if piece), None)
         _started(start)
@@ -248,12 +323,13 @@ def run(application: Application, environ: dict[str, Any]) -> Response:
         if close is not None:
             close()
         raise
+    written = start.written or []
     if first is None:
-        return Response(b"".join(start.written), start.status, start.headers, on_close=close)
+        return Response(b"".join(written), start.status, start.headers, on_close=close)
     start.sent = True
-    return Response(chain(start.written, (first,), pieces), start.status, start.headers, on_close=close)
+    return Response(chain(written, (first,), pieces), start.status, start.headers, on_close=close)
 
 
-def _started(start: _Start) -> None:
+def _started(start: Start) -> None:
     if not start.status:
         raise AssertionError("the application did not call start_response")

@@ -2,7 +2,7 @@
 
 import re
 
-from nucleon.http.head import parse_fields
+from nucleon.http.fields import parse_fields
 from nucleon.http.malformed import Limits, MalformedInput
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"

@@ -4,23 +4,14 @@ Written for the compiler: `head.pxd` gives the loops C types; interpreted it giv
 """
 
 import re
+from typing import Any
 
+from nucleon.http.fields import Fields, read_fields
 from nucleon.http.malformed import Limits, MalformedInput
+from nucleon.http.octets import PATH, TARGET, TOKEN
 
-_TCHAR = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-TOKEN = bytes(1 if octet in _TCHAR else 0 for octet in range(256))
-"""token = 1*tchar, RFC 9110 5.6.2."""
-TARGET = bytes(1 if 0x21 <= octet <= 0x7E and octet != 0x23 else 0 for octet in range(256))
-"""Visible ASCII; "#" never belongs into a request target."""
-VALUE = bytes(1 if octet == 9 or 0x20 <= octet <= 0x7E or octet >= 0x80 else 0 for octet in range(256))
-"""VCHAR, SP, HTAB, obs-text: RFC 9110 5.5."""
-
-_SINGLE = frozenset({"host", "content-length", "content-type", "transfer-encoding", "authorization", "expect"})
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
-_VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
-_NAMES: dict[bytes, str] = {}
-_NAMES_MAXIMUM = 512
-_HOSTS: dict[str, bool] = {}
+_HOSTS: dict[str, tuple[str, str]] = {}
 _HOSTS_MAXIMUM = 1024
 _DIGITS = re.compile("[0-9]{1,18}")
 _ANY_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
@@ -31,26 +22,38 @@ _AUTHORITY = re.compile(
 _ABSOLUTE = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)([^?]*)(?:\?(.*))?")
 
 
-class RequestHead:
+class RequestHead(Fields):
     """What the head says, checked.
 
     path: percent-decoded UTF-8. query: as sent, without "?". minor: of HTTP/1.x. fields: lower-case name to value, repeated
     fields joined. content_length: -1 when there is none. keep_alive: the client would like the connection to stay.
+    authority: host and port of `host`. size: bytes of the head. patience: the Request-Timeout field.
     """
 
-    __slots__ = ("chunked", "content_length", "expects_continue", "fields", "keep_alive", "method", "minor", "path", "query", "target")
+    __slots__ = (
+        "chunked", "content_length", "data", "expects_continue", "keep_alive", "method", "minor", "path", "query",
+        "size", "target_at", "target_end",
+    )  # fmt: skip
 
-    def __init__(self, method: str, target: str, minor: int, fields: dict[str, str]) -> None:
-        self.method = method
-        self.target = target
-        self.minor = minor
-        self.fields = fields
+    def __init__(self, fields: dict[str, Any] | None = None, is_environ: bool = False) -> None:
+        Fields.__init__(self, fields, is_environ)
+        self.method = ""
         self.path = "/"
         self.query = ""
+        self.minor = 1
         self.content_length = -1
+        self.size = 0
         self.chunked = False
-        self.keep_alive = minor == 1
+        self.keep_alive = True
         self.expects_continue = False
+        self.data = b""
+        self.target_at = 0
+        self.target_end = 0
+
+    @property
+    def target(self) -> str:
+        """The request target as it was sent."""
+        return self.data[self.target_at : self.target_end].decode("ascii")
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method} {self.target} HTTP/1.{self.minor}>"
@@ -105,126 +108,90 @@ def skip_empty_line(data: bytes, start: int) -> int:
     return start
 
 
-def parse_head(data: bytes, start: int, end: int, limits: Limits) -> RequestHead:
-    """Read `data[start:end]`, a head with its empty line as found by `head_end`. Raises `MalformedInput`."""
+def parse_head(data: bytes, start: int, end: int, limits: Limits, environ: dict[str, Any] | None = None) -> RequestHead:
+    """Read the head that begins at `start` and ends, with its empty line, at `end` or before: `data[:end]` ends with CRLF CRLF.
+
+    environ: the fields are added to it, under the names of CGI. Raises `MalformedInput`.
+    """
     octets = data
     token = TOKEN
     allowed = TARGET
-    line_end = data.find(b"\r\n", start)
-    if line_end - start > limits.request_line_bytes:
-        raise MalformedInput(f"the request line is longer than {limits.request_line_bytes} bytes", 414)
-    at = start
-    while token[octets[at]]:
+    allowed_in_path = PATH
+    if data.startswith(b"GET ", start):
+        method = "GET"
+        at = start + 3
+    else:
+        at = start
+        while token[octets[at]]:
+            at += 1
+        word = data[start:at]
+        method = _METHODS.get(word) or word.decode("ascii")
+    target_at = at + 1
+    at = target_at
+    marks = 0
+    while allowed_in_path[octets[at]]:
+        marks |= allowed_in_path[octets[at]]
         at += 1
-    if at == start or octets[at] != 32:
-        raise MalformedInput("the request line does not begin with a method and a space")
-    word = data[start:at]
-    method = _METHODS.get(word)
-    if method is None:
-        method = word.decode("ascii")
-    target_at = at = at + 1
-    while allowed[octets[at]]:
-        at += 1
-    if at == target_at or octets[at] != 32:
-        raise MalformedInput("the request target is empty or has forbidden characters")
-    target = data[target_at:at].decode("ascii")
-    version = data[at + 1 : line_end]
-    minor = _VERSIONS.get(version)
-    if minor is None:
-        raise _wrong_version(version)
-    head = RequestHead(method, target, minor, parse_fields(data, line_end + 2, end, limits))
-    _read_target(head)
+    path_end = at
+    if octets[at] == 63:
+        while allowed[octets[at]]:
+            at += 1
+    is_newer = data.startswith(b" HTTP/1.1\r\n", at)
+    if target_at == start + 1 or octets[target_at - 1] != 32 or at == target_at or at + 9 - start > limits.request_line_bytes:
+        raise _wrong_line(data, start, limits)
+    if not is_newer and not data.startswith(b" HTTP/1.0\r\n", at):
+        raise _wrong_line(data, start, limits)
+    head = RequestHead(environ, environ is not None)
+    head.method = method
+    head.minor = 1 if is_newer else 0
+    head.keep_alive = is_newer
+    head.data = data
+    head.target_at = target_at
+    head.target_end = at
+    head.size = read_fields(head, data, at + 11, end, limits) - start
+    if octets[target_at] == 47:
+        path = data[target_at:path_end].decode("ascii")
+        head.path = path if marks < 2 else decoded_path(path)
+        if at > path_end:
+            head.query = data[path_end + 1 : at].decode("ascii")
+    else:
+        _read_other_target(head)
     _read_semantics(head)
     return head
 
 
-def parse_fields(data: bytes, start: int, end: int, limits: Limits) -> dict[str, str]:
-    """Read field lines up to and with their empty line: `data[start:end]` ends with CRLF CRLF, or is CRLF alone.
-
-    Names with "_" and `Proxy` are dropped: CGI's naming would let them shadow others (CVE-2016-1000110).
-    """
-    octets = data
-    token = TOKEN
-    allowed = VALUE
-    longest = limits.field_bytes
-    most = limits.fields
-    fields: dict[str, str] = {}
-    count = 0
-    at = start
-    while octets[at] != 13:
-        begin = at
-        while token[octets[at]]:
-            at += 1
-        if at == begin or octets[at] != 58:
-            raise MalformedInput("a field line does not begin with a name and a colon")
-        word = data[begin:at]
-        name = _NAMES.get(word)
-        if name is None:
-            name = _name_from(word)
-        at += 1
-        while octets[at] == 32 or octets[at] == 9:
-            at += 1
-        value_at = at
-        while allowed[octets[at]]:
-            at += 1
-        if octets[at] != 13 or octets[at + 1] != 10:
-            raise MalformedInput("a field value has forbidden characters")
-        value_end = at
-        while value_end > value_at and (octets[value_end - 1] == 32 or octets[value_end - 1] == 9):
-            value_end -= 1
-        at += 2
-        count += 1
-        if at - begin - 2 > longest or count > most:
-            raise MalformedInput("too many fields, or one is too long", 431)
-        if name:
-            value = data[value_at:value_end].decode("latin-1")
-            fields[name] = _joined(name, fields[name], value) if name in fields else value
-    if octets[at + 1] != 10 or at + 2 != end:
-        raise MalformedInput("a bare CR in the head")
-    return fields
-
-
-def _name_from(word: bytes) -> str:
-    """Return the lower-case name ("" for one to drop), and remember it while there is room."""
-    name = word.decode("ascii").lower()
-    if "_" in name or name == "proxy":
-        name = ""
-    if len(_NAMES) < _NAMES_MAXIMUM and len(word) < 64:
-        _NAMES[word] = name
-    return name
-
-
-def _joined(name: str, before: str, value: str) -> str:
-    """Join a repeated field (RFC 9110 5.3; cookies RFC 6265 5.4)."""
-    if name in _SINGLE:
-        raise MalformedInput(f"more than one {name} field")
-    return f"{before}; {value}" if name == "cookie" else f"{before}, {value}"
-
-
-def _wrong_version(version: bytes) -> MalformedInput:
+def _wrong_line(data: bytes, start: int, limits: Limits) -> MalformedInput:
+    """Return what is wrong with the request line."""
+    line = data[start : data.find(b"\r\n", start)]
+    if len(line) > limits.request_line_bytes:
+        return MalformedInput(f"the request line is longer than {limits.request_line_bytes} bytes", 414)
+    method, space, rest = line.partition(b" ")
+    if not method or not space or not all(TOKEN[octet] for octet in method):
+        return MalformedInput("the request line does not begin with a method and a space")
+    target, space, version = rest.partition(b" ")
+    if not target or not space or not all(TARGET[octet] for octet in target):
+        return MalformedInput("the request target is empty or has forbidden characters")
     if _ANY_VERSION.fullmatch(version):
         return MalformedInput("this HTTP version is not supported", 505)
     return MalformedInput("the request line does not end with an HTTP version")
 
 
-def _read_target(head: RequestHead) -> None:
-    """Split the target (RFC 9112 3.2); the authority of an absolute one replaces Host."""
+def _read_other_target(head: RequestHead) -> None:
+    """Read a target that is no path (RFC 9112 3.2); the authority of an absolute one replaces Host."""
     target = head.target
-    if target[0] == "/":
-        path, _, head.query = target.partition("?")
-    elif head.method == "CONNECT":
+    if head.method == "CONNECT":
         raise MalformedInput("this server opens no tunnels", 501)
-    elif target == "*" and head.method == "OPTIONS":
+    if target == "*" and head.method == "OPTIONS":
         head.path = "*"
         return
-    else:
-        absolute = _ABSOLUTE.fullmatch(target)
-        if absolute is None:
-            raise MalformedInput("the request target has none of the four forms")
-        if head.minor == 1 or "host" in head.fields:
-            _check_host(head.fields.get("host"))
-        head.fields["host"] = absolute[1]
-        path, head.query = absolute[2] or "/", absolute[3] or ""
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        raise MalformedInput("the request target has none of the four forms")
+    if head.minor == 1 or head.host is not None:
+        _check_host(head.host)
+    head.host = absolute[1]
+    head.fields["HTTP_HOST" if head.is_environ else "host"] = head.host
+    path, head.query = absolute[2] or "/", absolute[3] or ""
     head.path = decoded_path(path) if "%" in path else path
 
 
@@ -249,26 +216,23 @@ def _unhex(digits: bytes) -> bytes:
 
 def _read_semantics(head: RequestHead) -> None:
     """Read the fields that frame the message and steer the connection (RFC 9112 sections 3.2, 6 and 9)."""
-    fields = head.fields
-    host = fields.get("host")
-    if host not in _HOSTS and (host is not None or head.minor == 1):
-        _check_host(host)
-    connection = fields.get("connection")
-    if connection is not None:
-        options = [option.strip(" \t").lower() for option in connection.split(",")]
+    host = head.host
+    if host is not None:
+        head.authority = _HOSTS.get(host) or _check_host(host)
+    elif head.minor == 1:
+        _check_host(None)
+    if head.connection is not None:
+        options = [option.strip(" \t").lower() for option in head.connection.split(",")]
         head.keep_alive = "close" not in options and (head.minor == 1 or "keep-alive" in options)
-    length = fields.get("content-length")
-    coding = fields.get("transfer-encoding")
-    if coding is not None:
-        _check_coding(head, coding, length)
+    if head.coding is not None:
+        _check_coding(head, head.coding, head.length)
         head.chunked = True
-    elif length is not None:
-        if _DIGITS.fullmatch(length) is None:
+    elif head.length is not None:
+        if _DIGITS.fullmatch(head.length) is None:
             raise MalformedInput("Content-Length is not a number of at most 18 digits")
-        head.content_length = int(length)
-    expectation = fields.get("expect")
-    if expectation is not None and head.minor == 1:
-        if expectation.lower() != "100-continue":
+        head.content_length = int(head.length)
+    if head.expectation is not None and head.minor == 1:
+        if head.expectation.lower() != "100-continue":
             raise MalformedInput("the only expectation that can be met is 100-continue", 417)
         head.expects_continue = True
 
@@ -282,15 +246,17 @@ def _check_coding(head: RequestHead, coding: str, length: str | None) -> None:
         raise MalformedInput("the only transfer coding is chunked", 501)
 
 
-def _check_host(host: str | None) -> None:
-    """Accept a registered name without sub-delims, IPv4, [IPv6], and a port (RFC 9112 3.2); remember good ones."""
+def _check_host(host: str | None) -> tuple[str, str]:
+    """Accept a registered name without sub-delims, IPv4, [IPv6], and a port (RFC 9112 3.2); return both, and remember good ones."""
     if host is None:
         raise MalformedInput("no Host field")
     good = _AUTHORITY.fullmatch(host)
     if good is None or (good["six"] is not None and not _is_ipv6(good["six"])) or int(good["port"] or 0) > 65_535:
         raise MalformedInput("the Host is not valid")
+    name, _, port = host.rpartition(":") if host[-1:] != "]" and ":" in host else (host, "", "")
     if len(_HOSTS) < _HOSTS_MAXIMUM and len(host) < 256:
-        _HOSTS[host] = True
+        _HOSTS[host] = (name, port)
+    return name, port
 
 
 def _is_ipv6(address: str) -> bool:

@@ -3,7 +3,8 @@
 import re
 from email.utils import formatdate
 from http import HTTPStatus
-from time import time
+
+from nucleon.http.clock import second
 
 CHUNKED = -2
 """Framing of a body whose length is unknown, for HTTP/1.1."""
@@ -17,26 +18,45 @@ STATUS_LINES = {
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_LENGTH = re.compile(r"[0-9]{1,18}")
 _LINES: dict[tuple[str, str], bytes] = {}
 _LINES_MAXIMUM = 512
 _KINDS: dict[str, int] = {**dict.fromkeys(_HOP_BY_HOP, 1), "content-length": 2, "date": 3, "server": 3}
+_SPELLINGS: dict[str, int] = {"Content-Length": 2, "content-length": 2}
+_LENGTH_LINES: dict[int, bytes] = {}
+_LENGTH_LINES_MAXIMUM = 4096
 
 
-class _Clock:
+class Clock:
     """The Date line of this second."""
 
-    second = 0
-    line = b""
+    __slots__ = ("line", "second")
+
+    def __init__(self) -> None:
+        self.second = 0
+        self.line = b""
+
+
+_CLOCK = Clock()
+
+
+class Reply:
+    """The head of a response in parts, how its body is framed, and whether the connection may stay."""
+
+    __slots__ = ("framing", "keep_alive", "parts")
+
+    def __init__(self, parts: list[bytes], keep_alive: bool) -> None:
+        self.parts = parts
+        self.framing = 0
+        self.keep_alive = keep_alive
 
 
 def date_line() -> bytes:
     """Return the `Server` and `Date` lines; made anew once a second."""
-    now = int(time())
-    if now != _Clock.second:
-        _Clock.line = f"Server: nucleon\r\nDate: {formatdate(now, usegmt=True)}\r\n".encode()
-        _Clock.second = now
-    return _Clock.line
+    now = second()
+    if now != _CLOCK.second:
+        _CLOCK.line = f"Server: nucleon\r\nDate: {formatdate(now, usegmt=True)}\r\n".encode()
+        _CLOCK.second = now
+    return _CLOCK.line
 
 
 def is_bodiless(status: int) -> bool:
@@ -49,17 +69,26 @@ def reply_head(
 ) -> tuple[bytes, int, bool]:
     """Return the head as bytes, how the body is framed, and whether the connection may stay.
 
-    body_bytes: the length of the body, -1 when unknown. to_head: the answer to a HEAD request: no body follows.
+    The arguments and the errors are those of `compose`.
     The framing is a number of bytes (0: no body follows), `CHUNKED` or `UNTIL_CLOSE`.
+    """
+    reply = compose(status, headers, body_bytes, minor, to_head, keep_alive)
+    return b"".join(reply.parts), reply.framing, reply.keep_alive
+
+
+def compose(  # noqa: PLR0917  compiled functions that are called at C speed take no keywords
+    status: int, headers: list[tuple[str, str]], body_bytes: int, minor: int, to_head: bool, keep_alive: bool
+) -> Reply:
+    """Compose the head of a response.
+
+    body_bytes: the length of the body, -1 when unknown. to_head: the answer to a HEAD request: no body follows.
     Raises `ValueError` for a status, name or value that must not go on the wire.
     """
     line = STATUS_LINES.get(status)
-    if line is None:
+    if line is None or status < 200:
         if not 200 <= status <= 599:
             raise ValueError(f"{status} is not a final status")
         line = f"HTTP/1.1 {status} \r\n".encode()
-    elif status < 200:
-        raise ValueError(f"{status} is not a final status")
     parts = [line]
     declared = -1
     for pair in headers:
@@ -68,63 +97,90 @@ def reply_head(
             parts.append(known)
             continue
         name, value = pair
-        kind = _kind(name, value)
+        kind = _SPELLINGS.get(name, -1)
+        if kind < 0:
+            kind = _kind(name)
+        if kind == 2:
+            declared = _length_from(value)
+            continue
+        _check_value(name, value)
         if kind == 1:
             if name.lower() == "connection" and "close" in value.lower():
                 keep_alive = False
-            continue
-        if kind == 2:
-            if _LENGTH.fullmatch(value) is None:
-                raise ValueError(f"Content-Length {value!r} is not a number")
-            declared = int(value)
-            continue
-        if kind == 0:
+        elif kind == 0:
             parts.append(_line(pair))
-    return _framed(
-        parts, status=status, declared=declared, body_bytes=body_bytes, minor=minor, to_head=to_head, keep_alive=keep_alive
-    )
+    reply = Reply(parts, keep_alive)
+    _frame(reply, status, declared, body_bytes, minor, to_head)
+    return reply
 
 
-def _framed(
-    parts: list[bytes], *, status: int, declared: int, body_bytes: int, minor: int, to_head: bool, keep_alive: bool
-) -> tuple[bytes, int, bool]:
+def _frame(  # noqa: PLR0917  as above
+    reply: Reply, status: int, declared: int, body_bytes: int, minor: int, to_head: bool
+) -> None:
     """Add Server, Date, framing and Connection."""
+    parts = reply.parts
     parts.append(date_line())
-    framing = 0
     if not is_bodiless(status):
         length = body_bytes if body_bytes >= 0 and not (to_head and declared >= 0) else declared
         if declared >= 0 and body_bytes >= 0 and body_bytes != declared and not to_head:
             length = declared
-            keep_alive = keep_alive and body_bytes >= declared
-        framing = length
+            reply.keep_alive = reply.keep_alive and body_bytes >= declared
+        reply.framing = length
         if length >= 0:
-            parts.append(b"Content-Length: %d\r\n" % length)
+            parts.append(_LENGTH_LINES.get(length) or _length_line(length))
         elif minor == 1:
-            framing = CHUNKED
+            reply.framing = CHUNKED
             parts.append(b"Transfer-Encoding: chunked\r\n")
         else:
-            framing = UNTIL_CLOSE
-            keep_alive = keep_alive and to_head
+            reply.framing = UNTIL_CLOSE
+            reply.keep_alive = reply.keep_alive and to_head
     if to_head:
-        framing = 0
-    if not keep_alive:
+        reply.framing = 0
+    if not reply.keep_alive:
         parts.append(b"Connection: close\r\n\r\n")
     elif minor == 0:
         parts.append(b"Connection: keep-alive\r\n\r\n")
     else:
         parts.append(b"\r\n")
-    return b"".join(parts), framing, keep_alive
 
 
-def _kind(name: str, value: str) -> int:
-    """Return 0 for a field to send, 1 hop-by-hop, 2 Content-Length, 3 what the server says itself. Raises `ValueError`."""
-    if not isinstance(name, str) or not isinstance(value, str):
+def _length_line(length: int) -> bytes:
+    line = b"Content-Length: %d\r\n" % length
+    if len(_LENGTH_LINES) < _LENGTH_LINES_MAXIMUM:
+        _LENGTH_LINES[length] = line
+    return line
+
+
+def _length_from(value: str) -> int:
+    """Return the number of a Content-Length field."""
+    length = 0
+    if not isinstance(value, str) or not 0 < len(value) <= 18:
+        raise ValueError(f"Content-Length {value!r} is not a number")
+    for letter in value:
+        digit = ord(letter) - 48
+        if digit < 0 or digit > 9:
+            raise ValueError(f"Content-Length {value!r} is not a number")
+        length = length * 10 + digit
+    return length
+
+
+def _kind(name: str) -> int:
+    """Return 0 for a field to send, 1 hop-by-hop, 2 Content-Length, 3 what the server says itself; remember good names."""
+    if not isinstance(name, str):
         raise ValueError("field names and values are strings")
     if _NAME.fullmatch(name) is None:
         raise ValueError(f"{name!r} is not a field name")
+    kind = _KINDS.get(name.lower(), 0)
+    if len(_SPELLINGS) < _LINES_MAXIMUM and len(name) < 64:
+        _SPELLINGS[name] = kind
+    return kind
+
+
+def _check_value(name: str, value: str) -> None:
+    if not isinstance(value, str):
+        raise ValueError("field names and values are strings")
     if _VALUE.fullmatch(value) is None:
         raise ValueError(f"the value of {name} has characters that no field may have")
-    return _KINDS.get(name.lower(), 0)
 
 
 def _line(pair: tuple[str, str]) -> bytes:

@@ -20,6 +20,12 @@ def _take_another_name() -> None:
 os.register_at_fork(after_in_child=_take_another_name)  # workers count alike: their ids differ in the first part only
 
 
+def identity_from(given: str) -> str:
+    """Return what a client has given as the id of its request when that is a plain token of at most 64 characters, else a new one."""
+    plain = 0 < len(given) <= 64 and given.replace("-", "").replace("_", "").isalnum() and given.isascii()
+    return given if plain else f"{_PROCESS}-{next(_NUMBERS):x}"
+
+
 class BodyReader(Protocol):
     """Where the body comes from: `read(n)` returns up to n bytes, b"" at the end; raises a `Problem` (400, 408, 413) for a broken one."""
 
@@ -34,6 +40,10 @@ class Headers(Mapping[str, str]):
     def __init__(self, fields: Mapping[str, str]) -> None:
         """fields: lower-case name to value; the mapping is kept, not copied."""
         self._fields = fields
+
+    def lower_case(self) -> dict[str, str]:
+        """Return the fields as a dictionary with lower-case names."""
+        return self._fields if isinstance(self._fields, dict) else dict(self._fields)
 
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower()]
@@ -54,12 +64,13 @@ class Request:
 
     method: upper-case token. path: percent-decoded UTF-8, begins with "/". query_string: as sent, without "?".
     scheme: "http" or "https". client: address of the peer (or, behind a trusted proxy, of its client).
-    deadline_at: instant of `time.monotonic()`, or None. params: path parameters as strings, set by the router. state: free for hooks.
+    deadline_at: instant of `time.monotonic()`, or None. params: path parameters as strings, set by the router.
+    fields: the header fields by lower-case name; `headers` finds them in any case.
     """
 
     __slots__ = (
-        "_body", "_id", "body_reader", "client", "deadline_at", "headers", "method",
-        "params", "path", "query_string", "route", "scheme", "state", "version",
+        "_body", "_headers", "_id", "_state", "body_reader", "client", "deadline_at", "fields", "method",
+        "params", "path", "query_string", "route", "scheme", "version",
     )  # fmt: skip
 
     def __init__(
@@ -78,25 +89,42 @@ class Request:
         self.method = method
         self.path = path
         self.query_string = query_string
-        self.headers = headers if headers is not None else Headers({})
+        self.fields: dict[str, str] = {} if headers is None else headers.lower_case()
         self.body_reader = body_reader
         self.scheme = scheme
         self.client = client
         self.version = version
         self.deadline_at = deadline_at
+        self.begin()
+
+    def begin(self) -> None:
+        """Set what a request that nobody has seen yet begins with; the server makes requests without `__init__`."""
         self.route: str | None = None
         self.params: dict[str, str] = {}
-        self.state: dict[str, Any] = {}
+        self._headers: Headers | None = None
+        self._state: dict[str, Any] | None = None
         self._id: str | None = None
         self._body: bytes | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields."""
+        if self._headers is None:
+            self._headers = Headers(self.fields)
+        return self._headers
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Free for hooks."""
+        if self._state is None:
+            self._state = {}
+        return self._state
 
     @property
     def id(self) -> str:
         """The request id: `X-Request-Id` when it is a plain token of at most 64 characters, else one of our own."""
         if self._id is None:
-            given = self.headers.get("x-request-id", "")
-            plain = 0 < len(given) <= 64 and given.replace("-", "").replace("_", "").isalnum() and given.isascii()
-            self._id = given if plain else f"{_PROCESS}-{next(_NUMBERS):x}"
+            self._id = identity_from(self.fields.get("x-request-id", ""))
         return self._id
 
     def body(self, limit_bytes: int | None = None) -> bytes:
@@ -114,7 +142,7 @@ class Request:
         return self._body
 
     def _read_at_most(self, reader: BodyReader, limit_bytes: int) -> bytes:
-        length = self.headers.get("content-length", "")
+        length = self.fields.get("content-length", "")
         taken: list[bytes] = []
         size = 0
         while not (length.isdecimal() and int(length) > limit_bytes) and size <= limit_bytes:

@@ -11,7 +11,7 @@ class Response:
     on_close: called exactly once after the last byte was sent, or when the client has gone.
     """
 
-    __slots__ = ("_on_close", "body", "headers", "status")
+    __slots__ = ("body", "headers", "on_close", "status")
 
     def __init__(
         self,
@@ -27,7 +27,11 @@ class Response:
         self.headers: list[tuple[str, str]] = list(headers.items()) if isinstance(headers, dict) else list(headers or ())
         if content_type is not None:
             self.headers.append(("Content-Type", content_type))
-        self._on_close = on_close
+        self.on_close = on_close
+
+    def needs_closing(self) -> bool:
+        """Tell whether `close` has anything to do."""
+        return self.on_close is not None or not isinstance(self.body, bytes)
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header field, or None."""
@@ -42,7 +46,7 @@ class Response:
 
     def close(self) -> None:
         """Close a streamed body and call `on_close`; a second call does nothing."""
-        on_close, self._on_close = self._on_close, None
+        on_close, self.on_close = self.on_close, None
         try:
             close = getattr(self.body, "close", None)
             if close is not None:

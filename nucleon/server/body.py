@@ -1,36 +1,29 @@
 """The body of a request, read on the greenlet that asks for it."""
 
-from typing import TYPE_CHECKING
-
-from nucleon.errors import BadRequest, ContentTooLarge, Problem
-from nucleon.http import ChunkedDecoder, MalformedInput, RequestHead
-
-if TYPE_CHECKING:
-    from nucleon.server.connection import Connection
+from nucleon.errors import BadRequest, Problem
+from nucleon.http import ChunkedDecoder, MalformedInput
+from nucleon.http.head import RequestHead
+from nucleon.server.connection import Connection
+from nucleon.server.problems import RequestTimeout, problem_from
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class RequestTimeout(Problem):
-    """The client was too slow to send what it announced."""
-
-    status = 408
 
 
 class Body:
     """Reads one body off its connection. `broken`: it can never be read to its end."""
 
-    __slots__ = ("_connection", "_decoder", "_held", "_left", "_owes_continue", "broken", "received_bytes", "waited_seconds")
+    __slots__ = ("_connection", "_decoder", "_held", "_left", "_owes_continue", "broken", "received_bytes", "waited_seconds", "waits_since")
 
-    def __init__(self, connection: "Connection", head: RequestHead, head_bytes: int) -> None:
+    def __init__(self, connection: Connection, head: RequestHead) -> None:
         self._connection = connection
-        self._decoder = ChunkedDecoder(connection.server.limits, head_bytes) if head.chunked else None
+        self._decoder = ChunkedDecoder(connection.server.limits, head.size) if head.chunked else None
         self._left = head.content_length
         self._held = b""
         self._owes_continue = head.expects_continue
         self.broken: Problem | None = None
         self.received_bytes = 0
         self.waited_seconds = 0.0
+        self.waits_since = 0.0
 
     def read(self, size: int = -1, /) -> bytes:
         """Return `size` bytes (all that is left for -1), fewer only at the end. Raises `Problem`: 400, 408, 413, 431."""
@@ -61,6 +54,12 @@ class Body:
         except Problem:
             return False
         return self._ended() and self.broken is None
+
+    def is_late(self, instant: float) -> bool:
+        """Tell whether the wait that is going on has lasted too long."""
+        settings = self._connection.server.settings
+        allowed = settings.body_seconds + self.received_bytes / settings.body_bytes_per_second
+        return self.waited_seconds + instant - self.waits_since > allowed
 
     def _ended(self) -> bool:
         return self._left == 0 if self._decoder is None else self._decoder.done
@@ -108,17 +107,3 @@ class Body:
         if self._decoder.done:
             connection.pending = self._decoder.rest
         return piece
-
-
-def problem_from(wrong: MalformedInput) -> Problem:
-    """Return the problem that tells a client what was malformed."""
-    if wrong.status_hint == 413:
-        return ContentTooLarge(wrong.what)
-    return _PROBLEMS.get(wrong.status_hint, BadRequest)(wrong.what)
-
-
-def _problem_type(code: int) -> type[Problem]:
-    return type(f"Status{code}", (Problem,), {"status": code})
-
-
-_PROBLEMS: dict[int, type[Problem]] = {408: RequestTimeout, **{code: _problem_type(code) for code in (414, 417, 431, 501, 505)}}

@@ -1,20 +1,29 @@
 """One connection: a small object and one read watcher; a greenlet only while a request runs."""
 
-import _socket
+import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub, getcurrent
 
-from nucleon.http import MalformedInput, RequestHead, head_end, parse_head, skip_empty_line
-from nucleon.server.body import Body, RequestTimeout, problem_from
+from nucleon.errors import Problem, Unavailable
+from nucleon.http import MalformedInput, reply_head
+from nucleon.http.clock import now
+from nucleon.http.head import RequestHead, head_end, parse_head, skip_empty_line
+from nucleon.message.request import identity_from
+from nucleon.server.core import Core
+from nucleon.server.problems import RequestTimeout, problem_from, problem_response
+from nucleon.server.states import BUSY, CLOSED, LINGERING, READING
+from nucleon.server.wire import RECEIVE_BYTES, Wire
 
 if TYPE_CHECKING:
-    from nucleon.server.server import Server
+    from nucleon.server.body import Body
 
-READING, BUSY, LINGERING, CLOSED = range(4)
-_RECEIVE_BYTES = 65_536
+log = logging.getLogger("nucleon.server")
 _LINGER_BYTES = 4_194_304  # what a lingering close reads and drops at most
+_HELD_BYTES = 65_536  # of answers to pipelined requests that wait for those behind them
 _READ, _WRITE = 1, 2
+_TIMEOUT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 
 
 class Gone(Exception):
@@ -24,24 +33,30 @@ class Gone(Exception):
 class Connection:
     """The socket of one client and what is known about it.
 
-    pending: bytes received and not used yet. worker: the greenlet that runs the request. The callbacks run in the hub.
+    pending: bytes received and not used yet. worker: what runs the request. waiting: the greenlet that waits for the client.
+    since: the tick at which the current wait began; is_idle: it is for the next request, not for the rest of a head.
+    may_hold: the answer may wait in `held` for those behind it. The callbacks run in the hub.
     """
 
     __slots__ = (
-        "_dropped_bytes", "_head_seen", "_io", "_paused", "body", "eof", "head", "head_bytes", "late", "overdue_at", "peer",
-        "pending", "server", "socket", "state", "waiting", "worker",
+        "_dropped_bytes", "_head_seen", "_io", "_paused", "body", "eof", "head", "held", "is_idle", "late", "may_hold",
+        "overdue_at", "peer", "pending", "scheme", "server", "since", "state", "waiting", "wire", "worker",
     )  # fmt: skip
 
-    def __init__(self, server: "Server", socket: _socket.socket, peer: str) -> None:
+    def __init__(self, server: Core, wire: Wire, peer: str, scheme: str = "http") -> None:
         self.server = server
-        self.socket = socket
+        self.wire = wire
         self.peer = peer
+        self.scheme = scheme
         self.pending = b""
+        self.held = b""
         self.state = READING
         self.eof = False
         self.late = False
+        self.is_idle = False
+        self.may_hold = False
+        self.since = server.tick
         self.head: RequestHead | None = None
-        self.head_bytes = 0
         self.body: Body | None = None
         self.worker: Any = None
         self.waiting: Any = None
@@ -49,24 +64,31 @@ class Connection:
         self._head_seen = 0
         self._dropped_bytes = 0
         self._paused = False
-        self._io: Any = server.loop.io(socket.fileno(), _READ)
+        self._io: Any = server.loop.io(wire.fd, _READ)
         self._io.start(self.on_readable)
+
+    @property
+    def is_reading(self) -> bool:
+        """Tell whether no request runs and none has been refused."""
+        return self.state == READING
 
     def on_readable(self) -> None:
         """Take what has come. Runs in the hub."""
-        try:
-            data = self.socket.recv(_RECEIVE_BYTES)
-        except (BlockingIOError, InterruptedError):
+        data = self.wire.receive()
+        if data is None:
             return
-        except OSError:
-            data = b""
         if self.state == READING:
             if not data:
                 self.close()
                 return
             self.pending = self.pending + data if self.pending else data
-            if self.next_head():
-                self.server.dispatch(self)
+            try:
+                is_complete = self.next_head()
+            except MalformedInput as wrong:
+                self.refuse(problem_from(wrong))
+                return
+            if is_complete:
+                self._dispatch()
         elif self.state == BUSY:
             self._keep(data)
         else:
@@ -78,7 +100,7 @@ class Connection:
         """Hold what comes while a request runs, up to a bound; the end of input is only noted (RFC 9112 9.6)."""
         if data:
             self.pending += data
-            self._paused = len(self.pending) >= _RECEIVE_BYTES
+            self._paused = len(self.pending) >= RECEIVE_BYTES
         else:
             self.eof = True
         if self.eof or self._paused:
@@ -87,30 +109,83 @@ class Connection:
             self.waiting.switch()
 
     def next_head(self) -> bool:
-        """Look for a complete head in what is pending; refuse a malformed one. True: `head` is set."""
+        """Look for a complete head in what is pending. True: `head` is set. Raises `MalformedInput`."""
         data = self.pending
-        try:
+        core = self.server
+        limits = core.limits
+        start = 0
+        end = len(data)
+        if data[0] == 13:
             start = skip_empty_line(data, 0)
-            if len(data) - start < 2:
-                self.server.await_head(self)
-                return False
-            end = head_end(data, start, self._head_seen, self.server.limits)
+        if end - start < 2:
+            self._await_head()
+            return False
+        if end - start > limits.head_bytes or not data.endswith(b"\r\n\r\n"):
+            end = head_end(data, start, self._head_seen, limits)
             if end < 0:
                 self._head_seen = len(data)
-                self.server.await_head(self)
+                self._await_head()
                 return False
-            self.head = parse_head(data, start, end, self.server.limits)
-            if self.head.content_length > self.server.limits.body_bytes:
-                raise MalformedInput(f"the body is longer than {self.server.limits.body_bytes} bytes", 413)
-        except MalformedInput as wrong:
-            self.server.refuse(self, problem_from(wrong))
-            return False
+        head = parse_head(data, start, end, limits, None if core.environ is None else core.environ.copy())
+        if head.content_length > limits.body_bytes:
+            raise MalformedInput(f"the body is longer than {limits.body_bytes} bytes", 413)
+        self.head = head
         self._head_seen = 0
-        self.head_bytes = end - start
-        self.pending = data[end:]
+        end = start + head.size
+        self.pending = b"" if end == len(data) else data[end:]
         return True
 
-    def wait_for_input(self, body: Body) -> str:
+    def _dispatch(self) -> None:
+        """Hand the connection with its complete head to a worker. Runs in the hub, until the worker waits or is done."""
+        core = self.server
+        if core.running >= core.maximum_running:
+            self.refuse(Unavailable(f"{core.running} requests are running"))
+            return
+        self.begin()
+        self.may_hold = True
+        if core.parked:
+            core.parked.pop()(self)
+        else:
+            core.new_worker(self)
+        self.may_hold = False
+        if self.held:
+            self._send_held()
+
+    def begin(self) -> None:
+        """The request whose head is here runs from now on."""
+        core = self.server
+        self.state = BUSY
+        core.requests += 1
+        seconds = core.deadline_seconds
+        if self.head is not None and self.head.patience is not None:
+            seconds = _patience(self.head.patience, seconds)
+        self.overdue_at = now() + seconds + core.grace_seconds
+
+    def _send_held(self) -> None:
+        """The worker waits: nothing behind it will take the held answers along. Runs in the hub, and never waits."""
+        if self.state == CLOSED:
+            return
+        try:
+            self.held = self.held[self.wire.send(self.held, 0) :]
+        except OSError:
+            return  # the worker learns it with its next answer
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer without the application, and close. Runs where it is called; never waits."""
+        identity = identity_from("")
+        log.info("refused with %s: %s; peer %s, request id %s", problem.status, problem.detail, self.peer or "unix", identity)
+        response = problem_response(problem, identity)
+        body = response.body if isinstance(response.body, bytes) else b""
+        to_head = self.head is not None and self.head.method == "HEAD"
+        head, framing, _ = reply_head(response.status, response.headers, len(body), keep_alive=False, to_head=to_head)
+        try:
+            self.wire.send(head + body[:framing], 0)
+        except OSError:
+            self.close()
+            return
+        self.linger()
+
+    def wait_for_input(self, body: "Body") -> str:
         """Wait until `pending` has something: "ready", "late" or "ended". Called by the worker greenlet."""
         if self._paused:
             self._paused = False
@@ -119,35 +194,64 @@ class Connection:
             return "ended"
         self.body = body
         self.waiting = getcurrent()
-        self.server.bodies[self] = self.server.now()
+        body.waits_since = began = now()
         try:
             get_hub().switch()
         finally:
             self.waiting = self.body = None
-            body.waited_seconds += self.server.now() - self.server.bodies.pop(self)
+            body.waited_seconds += now() - began
         if self.late:
             return "late"
         return "ready" if self.pending else "ended"
 
     def send(self, data: bytes) -> None:
         """Send all of data, waiting for the client to take it. Raises `Gone`. Called by the worker greenlet."""
-        view = memoryview(data)
+        if self.held:
+            data = self.held + data
+            self.held = b""
+        try:
+            sent = self.wire.send(data, 0)
+        except OSError as error:
+            raise Gone(str(error)) from None
+        if sent != len(data):
+            self._send_rest(data, sent)
+
+    def send_both(self, head: bytes, body: bytes) -> None:
+        """Send a head and a large body, which is not copied; as `send`."""
+        if self.held:
+            head = self.held + head
+            self.held = b""
+        try:
+            sent = self.wire.send_both(head, body)
+        except OSError as error:
+            raise Gone(str(error)) from None
+        if sent < len(head):
+            self._send_rest(head, sent)
+            sent = len(head)
+        if sent != len(head) + len(body):
+            self._send_rest(body, sent - len(head))
+
+    def hold(self, data: bytes) -> bool:
+        """Keep an answer back when more requests are here, so that one packet carries many. False: it has to be sent now."""
+        if not self.may_hold or not self.pending or len(self.held) + len(data) > _HELD_BYTES:
+            return False
+        self.held += data
+        return True
+
+    def _send_rest(self, data: bytes, start: int) -> None:
         while True:
             try:
-                sent = self.socket.send(view)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
+                start += self.wire.send(data, start)
             except OSError as error:
                 raise Gone(str(error)) from None
-            if sent == len(view):
+            if start == len(data):
                 return
-            view = view[sent:]
             self._wait_for_room()
 
     def _wait_for_room(self) -> None:
-        watcher = self.server.loop.io(self.socket.fileno(), _WRITE)
+        watcher = self.server.loop.io(self.wire.fd, _WRITE)
         self.waiting = getcurrent()
-        self.server.writes[self] = self.server.now()
+        self.since = self.server.tick
         watcher.start(self.waiting.switch)
         try:
             get_hub().switch()
@@ -155,7 +259,6 @@ class Connection:
             watcher.stop()
             watcher.close()
             self.waiting = None
-            self.server.writes.pop(self, None)
         if self.late or self.state == CLOSED:
             raise Gone("the client takes nothing")
 
@@ -164,14 +267,44 @@ class Connection:
         self.state = READING
         self.head = None
         self.worker = None
+        self.is_idle = True
+        self.since = self.server.tick
         if self._paused:
             self._paused = False
             self._io.start(self.on_readable)
 
-    def expire_head(self) -> None:
-        """The head has not come in time."""
+    def _await_head(self) -> None:
+        """A head has begun: from now on its clock runs, not that of idleness."""
+        if self.is_idle:
+            self.is_idle = False
+            self.since = self.server.tick
+
+    def sweep(self, instant: float) -> None:
+        """End what has waited too long. Called by the server's timer, in the hub."""
+        core = self.server
+        waited = core.tick - self.since
+        if self.state == READING:
+            if self.is_idle:
+                if waited > core.idle_ticks:
+                    self.close()
+            elif waited > core.head_ticks:
+                self._expire_head()
+        elif self.state == LINGERING:
+            if waited > core.linger_ticks:
+                self.close()
+        elif self.state == BUSY:
+            if self.waiting is not None:
+                too_long = waited > core.write_ticks if self.body is None else self.body.is_late(instant)
+                if too_long:
+                    self.late = True
+                    self.waiting.switch()
+            if 0 < self.overdue_at < instant and self.state == BUSY:
+                self.overdue_at = 0.0
+                self.worker.interrupt()
+
+    def _expire_head(self) -> None:
         if self.pending:
-            self.server.refuse(self, RequestTimeout("the head came too slowly"))
+            self.refuse(RequestTimeout("the head came too slowly"))
         else:
             self.close()
 
@@ -184,9 +317,9 @@ class Connection:
             return
         self.state = LINGERING
         self.pending = b""
-        self.server.await_end(self)
+        self.since = self.server.tick
         try:
-            self.socket.shutdown(_socket.SHUT_WR)
+            self.wire.end()
         except OSError:
             self.close()
             return
@@ -198,10 +331,15 @@ class Connection:
         if self.state == CLOSED:
             return
         self.state = CLOSED
+        self.held = b""
         self._io.stop()
         self._io.close()
-        self.socket.close()
+        self.wire.close()
         self.server.forget(self)
 
     def __repr__(self) -> str:
         return f"<Connection from {self.peer or 'a Unix socket'}, {('reading', 'busy', 'lingering', 'closed')[self.state]}>"
+
+
+def _patience(text: str, seconds: float) -> float:
+    return min(seconds, float(text)) if _TIMEOUT.fullmatch(text) else seconds

@@ -3,68 +3,74 @@
 import logging
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
-
-import msgspec
 
 from nucleon import green, hooks
 from nucleon.errors import Problem
-from nucleon.http import CHUNKED, reply_head
-from nucleon.message import Headers, Request, Response
+from nucleon.http import CHUNKED
+from nucleon.http.head import RequestHead
+from nucleon.http.reply import Reply, compose
+from nucleon.message.request import Request, identity_from
+from nucleon.message.response import Response
 from nucleon.server.body import Body
-from nucleon.server.connection import CLOSED, Connection, Gone
-
-if TYPE_CHECKING:
-    from nucleon.http import RequestHead
-    from nucleon.server.server import Server
+from nucleon.server.connection import Connection, Gone
+from nucleon.server.core import Core
+from nucleon.server.problems import problem_response
+from nucleon.wsgi import Start, finish_environ, respond_to
 
 log = logging.getLogger("nucleon.server")
+_JOINED_BYTES = 16_384  # a body up to this size is copied behind its head; a larger one is sent from where it is
+_set_deadline = green.deadline_at.set
+_set_identity = hooks.request_id.set
 
 
-def run_exchange(server: "Server", connection: Connection, head: "RequestHead") -> bool:
+def run_exchange(core: Core, connection: Connection) -> bool:
     """Answer one request. True: the connection may carry another one. Never raises an `Exception`."""
-    body = Body(connection, head, connection.head_bytes) if head.chunked or head.content_length > 0 else None
-    request = _request_from(server, connection, head, body)
-    hooks.request_id.set(request.id)
-    green.deadline_at.set(request.deadline_at)
-    response = _answer_of(server, request)
+    head = connection.head
+    assert head is not None
+    body = Body(connection, head) if head.chunked or head.content_length > 0 else None
+    _set_deadline(connection.overdue_at - core.grace_seconds)
+    response = _answer(core, connection, head, body) if core.environ is None else _answer_wsgi(core, connection, head, body)
     connection.overdue_at = 0.0
-    keep_alive = head.keep_alive and not server.draining
+    keep_alive = head.keep_alive and not core.draining
     if body is not None and (not body.is_finished() or body.broken):
         keep_alive = False
     if connection.eof and not connection.pending:
         keep_alive = False
     try:
         if isinstance(response.body, bytes):
-            return _send_whole(connection, request, response, response.body, keep_alive)
-        green.deadline_at.set(None)  # a stream may last; each write has its own limit
-        return _send_stream(connection, request, response, keep_alive)
+            return _send_whole(connection, head, response, keep_alive)
+        _set_deadline(None)  # a stream may last; each write has its own limit
+        return _send_stream(connection, head, response, keep_alive)
     except Gone as gone:
-        log.info("the client of %s %s has gone: %s", request.method, request.path, gone)
+        log.info("the client of %s %s has gone: %s", head.method, head.path, gone)
         connection.close()
         return False
     except Exception:
-        log.exception("%s %s failed while its answer was sent", request.method, request.path)
+        log.exception("%s %s failed while its answer was sent", head.method, head.path)
         connection.close()
         return False
     finally:
-        _close(response)
+        if response.needs_closing():
+            _close(response)
 
 
-def _request_from(server: "Server", connection: Connection, head: "RequestHead", body: Body | None) -> Request:
-    client, scheme = connection.peer, "http"
-    if server.proxies:
-        client, scheme = server.proxies.origin(client, scheme, head.fields)
-    return Request(
-        head.method, head.path, head.query, Headers(head.fields), body,
-        scheme=scheme, client=client, version="HTTP/1.1" if head.minor else "HTTP/1.0",
-        deadline_at=connection.overdue_at - server.grace_seconds,
-    )  # fmt: skip
-
-
-def _answer_of(server: "Server", request: Request) -> Response:
+def _answer(core: Core, connection: Connection, head: RequestHead, body: Body | None) -> Response:
+    """Let an application of ours answer."""
+    request = Request.__new__(Request)
+    request.method = head.method
+    request.path = head.path
+    request.query_string = head.query
+    request.fields = head.fields
+    request.body_reader = body
+    request.client, request.scheme = connection.peer, connection.scheme
+    if core.proxies:
+        request.client, request.scheme = core.proxies.origin(connection.peer, connection.scheme, head.fields)
+    request.version = "HTTP/1.1" if head.minor else "HTTP/1.0"
+    request.deadline_at = connection.overdue_at - core.grace_seconds
+    request.begin()
+    _set_identity(request)
     try:
-        return server.respond(request)
+        return core.respond(request)  # type: ignore[misc]
     except Problem as problem:
         return problem_response(problem, request.id)
     except Exception:
@@ -72,58 +78,73 @@ def _answer_of(server: "Server", request: Request) -> Response:
         return problem_response(Problem(), request.id)
 
 
-def problem_response(problem: Problem, request_id: str) -> Response:
-    """Return the problem as `application/problem+json`."""
-    document = msgspec.json.encode(problem.document(request_id=request_id))
-    headers = [("X-Request-Id", request_id), *problem.headers.items()]
-    return Response(document, problem.status, headers, content_type="application/problem+json")
-
-
-def _head_of(request: Request, response: Response, size: int, keep_alive: bool) -> tuple[bytes, int, bool]:
-    minor = 1 if request.version == "HTTP/1.1" else 0
-    return reply_head(response.status, response.headers, size, minor=minor, to_head=request.method == "HEAD", keep_alive=keep_alive)
-
-
-def _send_whole(connection: Connection, request: Request, response: Response, body: bytes, keep_alive: bool) -> bool:
+def _answer_wsgi(core: Core, connection: Connection, head: RequestHead, body: Body | None) -> Response:
+    """Let a WSGI application answer."""
+    environ = head.fields
+    client, scheme = connection.peer, connection.scheme
+    if core.proxies:
+        client, scheme = core.proxies.origin(client, scheme, environ, is_environ=True)
+    finish_environ(environ, head, client, scheme, body)
+    start = Start(environ)
+    _set_identity(start)
     try:
-        head, framing, keep_alive = _head_of(request, response, len(body), keep_alive)
+        return respond_to(core.application, environ, start)
+    except Problem as problem:
+        return problem_response(problem, start.id)
+    except Exception:
+        log.exception("%s %s failed", head.method, head.path)
+        return problem_response(Problem(), start.id)
+
+
+def _identity(head: RequestHead) -> str:
+    return identity_from(head.fields.get("HTTP_X_REQUEST_ID" if head.is_environ else "x-request-id", ""))
+
+
+def _composed(head: RequestHead, response: Response, size: int, keep_alive: bool) -> Reply:
+    return compose(response.status, response.headers, size, head.minor, head.method == "HEAD", keep_alive)
+
+
+def _send_whole(connection: Connection, head: RequestHead, response: Response, keep_alive: bool) -> bool:
+    body = bytes(response.body)  # type: ignore[arg-type]  # itself, unless it is of a subclass
+    size = len(body)
+    try:
+        reply = _composed(head, response, size, keep_alive)
     except ValueError as error:
-        return _send_fault(connection, request, error, keep_alive)
-    connection.send(head + body[:framing] if framing < len(body) else head + body)
-    return keep_alive
+        return _send_fault(connection, head, error, keep_alive)
+    if reply.framing > _JOINED_BYTES:
+        connection.send_both(b"".join(reply.parts), body if reply.framing >= size else body[: reply.framing])
+        return reply.keep_alive
+    if reply.framing:
+        reply.parts.append(body if reply.framing >= size else body[: reply.framing])
+    data = b"".join(reply.parts)
+    if not reply.keep_alive or not connection.hold(data):
+        connection.send(data)
+    return reply.keep_alive
 
 
-def _send_fault(connection: Connection, request: Request, error: Exception, keep_alive: bool) -> bool:
-    log.error("%s %s: the response cannot be sent: %s", request.method, request.path, error, exc_info=error)
-    fault = problem_response(Problem(), request.id)
-    body = fault.body if isinstance(fault.body, bytes) else b""
-    head, framing, keep_alive = _head_of(request, fault, len(body), keep_alive)
-    connection.send(head + body[:framing])
-    return keep_alive
+def _send_fault(connection: Connection, head: RequestHead, error: Exception, keep_alive: bool) -> bool:
+    log.error("%s %s: the response cannot be sent: %s", head.method, head.path, error, exc_info=error)
+    return _send_whole(connection, head, problem_response(Problem(), _identity(head)), keep_alive)
 
 
-def _send_stream(connection: Connection, request: Request, response: Response, keep_alive: bool) -> bool:
+def _send_stream(connection: Connection, head: RequestHead, response: Response, keep_alive: bool) -> bool:
     """Send piece by piece; the first piece goes with the head, and an empty first piece sends the head alone."""
     pieces = response.chunks()
     try:
-        head, framing, keep_alive = _head_of(request, response, -1, keep_alive)
-        first = _bytes(next(pieces, b"")) if framing else b""
+        reply = _composed(head, response, -1, keep_alive)
+        first = _bytes(next(pieces, b"")) if reply.framing else b""
     except Problem as problem:
-        return _send_problem(connection, request, problem, keep_alive)
+        return _send_whole(connection, head, problem_response(problem, _identity(head)), keep_alive)
     except Exception as error:  # noqa: BLE001 - the application's iterable may raise anything; it is logged and answered with 500
-        return _send_fault(connection, request, error, keep_alive)
-    if framing == 0:
-        connection.send(head)
-        return keep_alive
-    if framing == CHUNKED:
-        _send_chunked(connection, head, first, pieces)
-        return keep_alive
-    return _send_counted(connection, head, first, pieces, framing) and keep_alive
-
-
-def _send_problem(connection: Connection, request: Request, problem: Problem, keep_alive: bool) -> bool:
-    answer = problem_response(problem, request.id)
-    return _send_whole(connection, request, answer, answer.body if isinstance(answer.body, bytes) else b"", keep_alive)
+        return _send_fault(connection, head, error, keep_alive)
+    begun = b"".join(reply.parts)
+    if reply.framing == 0:
+        connection.send(begun)
+        return reply.keep_alive
+    if reply.framing == CHUNKED:
+        _send_chunked(connection, begun, first, pieces)
+        return reply.keep_alive
+    return _send_counted(connection, begun, first, pieces, reply.framing) and reply.keep_alive
 
 
 def _bytes(piece: object) -> bytes:
@@ -168,13 +189,3 @@ def _close(response: Response) -> None:
         response.close()
     except Exception:
         log.exception("closing a response failed")
-
-
-def end_exchange(connection: Connection, keep_alive: bool) -> None:
-    """Put the connection back to reading, or close it so that the answer arrives."""
-    if connection.state == CLOSED:
-        return
-    if keep_alive:
-        connection.resume()
-    else:
-        connection.linger()

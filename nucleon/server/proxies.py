@@ -6,6 +6,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from nucleon.errors import SetupError
 
 _FORWARDED = re.compile(r'(?:^|[;\s])(for|proto)=("[^"]*"|[^;,\s]*)', re.IGNORECASE)
+_FIELDS = ("forwarded", "x-forwarded-for", "x-forwarded-proto")
+_VARIABLES = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO")
 
 
 class TrustedProxies:
@@ -37,11 +39,11 @@ class TrustedProxies:
         plain = mapped or plain
         return any(plain in network for network in self._networks)
 
-    def origin(self, peer: str, scheme: str, fields: dict[str, str]) -> tuple[str, str]:
-        """Return the client's address and scheme, read from the right over trusted hops."""
+    def origin(self, peer: str, scheme: str, fields: dict[str, str], *, is_environ: bool = False) -> tuple[str, str]:
+        """Return the client's address and scheme, read from the right over trusted hops. is_environ: the fields have the names of CGI."""
         if not self._trusts(peer):
             return peer, scheme
-        hops, proto = _hops(fields)
+        hops, proto = _hops(*(fields.get(name) for name in (_VARIABLES if is_environ else _FIELDS)))
         client = peer
         for hop in reversed(hops):
             client = hop
@@ -50,16 +52,15 @@ class TrustedProxies:
         return client, proto if proto in ("http", "https") else scheme
 
 
-def _hops(fields: dict[str, str]) -> tuple[list[str], str]:
+def _hops(forwarded: str | None, addresses: str | None, scheme: str | None) -> tuple[list[str], str]:
     """Return the addresses, nearest last, up to the first that is none; and the scheme the nearest proxy names."""
-    forwarded = fields.get("forwarded")
-    if forwarded is not None and "x-forwarded-for" not in fields:
+    if forwarded is not None and addresses is None:
         named = [{key.lower(): value.strip('"') for key, value in _FORWARDED.findall(element)} for element in forwarded.split(",")]
         hops = [element.get("for", "") for element in named]
         proto = named[-1].get("proto", "")
     else:
-        hops = fields.get("x-forwarded-for", "").split(",")
-        proto = fields.get("x-forwarded-proto", "").rsplit(",", 1)[-1]
+        hops = (addresses or "").split(",")
+        proto = (scheme or "").rsplit(",", 1)[-1]
     good: list[str] = []
     for hop in reversed(hops):
         address = _address(hop.strip(" \t"))

@@ -158,6 +158,28 @@ def test_a_stream_is_sent_as_it_comes_and_the_next_request_waits_its_turn() -> N
     assert app.closed == 2
 
 
+def test_the_answers_to_pipelined_requests_leave_while_the_next_one_waits() -> None:
+    app = Waiting()
+    with hosted(app) as served, socket.create_connection(served.address, timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2 + get("/go").encode())
+        seen = b""
+        while seen.count(b"127.0.0.1 http") < 2:
+            seen += connection.recv(65_536)
+        until(lambda: len(app.seen) == 3)
+        app.go.set()
+        assert everything(connection).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_the_answers_to_pipelined_requests_leave_before_the_rest_of_the_next_one_has_come() -> None:
+    with hosted(Waiting()) as served, socket.create_connection(served.address, timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 20 + b"GET / HTTP/1.1\r\n")
+        seen = b""
+        while seen.count(b"127.0.0.1 http") < 20:
+            seen += connection.recv(65_536)
+        connection.sendall(b"Host: x\r\nConnection: close\r\n\r\n")
+        assert everything(connection).endswith(b"127.0.0.1 http")
+
+
 def test_a_unix_socket_is_served_and_its_peer_trusted_when_named(tmp_path: Path) -> None:
     path = str(tmp_path / "server")
     server = Server(Waiting(), Settings(trusted_proxies=("unix",)))

@@ -43,9 +43,9 @@ def test_the_server_name_comes_from_the_host(host: str, name: str, port: str) ->
 
 
 def test_the_input_is_read_in_every_way_of_a_file() -> None:
-    assert wsgi.Input(request(b"ab\ncd\nef")).readlines() == [b"ab\n", b"cd\n", b"ef"]
-    assert list(wsgi.Input(request(b"ab\n\n"))) == [b"ab\n", b"\n"]
-    mixed = wsgi.Input(request(b"ab\ncdef\ngh"))
+    assert wsgi.Input(Stored(b"ab\ncd\nef")).readlines() == [b"ab\n", b"cd\n", b"ef"]
+    assert list(wsgi.Input(Stored(b"ab\n\n"))) == [b"ab\n", b"\n"]
+    mixed = wsgi.Input(Stored(b"ab\ncdef\ngh"))
     assert (mixed.readline(2), mixed.readline(), mixed.read(3), mixed.readline(), mixed.read(), mixed.read()) == (
         b"ab", b"\n", b"cde", b"f\n", b"gh", b"",
     )  # fmt: skip

@@ -1,0 +1,2 @@
+cpdef double now() noexcept
+cpdef long long second() noexcept

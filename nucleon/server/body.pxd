@@ -1,0 +1,27 @@
+# C types for body.py; the code itself is there, and runs without this file.
+import cython
+from nucleon.http.clock cimport now
+from nucleon.http.head cimport RequestHead
+from nucleon.server.connection cimport Connection
+
+cdef class Body:
+    cdef public Connection _connection
+    cdef public object _decoder
+    cdef public bytes _held
+    cdef public long long _left
+    cdef public bint _owes_continue
+    cdef public object broken
+    cdef public long long received_bytes
+    cdef public double waited_seconds
+    cdef public double waits_since
+
+    @cython.locals(have=Py_ssize_t, data=bytes, piece=bytes)
+    cpdef bytes read(self, Py_ssize_t size=*)
+    cpdef bytes read_some(self)
+    cpdef bint is_finished(self) except -1
+    cpdef bint is_late(self, double instant) except -1
+    cdef bint _ended(self) except -1
+    @cython.locals(connection=Connection, piece=bytes)
+    cdef bytes _more(self)
+    @cython.locals(connection=Connection, data=bytes, piece=bytes)
+    cdef bytes _decode(self)

@@ -1,0 +1,51 @@
+# C types for connection.py; the code itself is there, and runs without this file.
+import cython
+from nucleon.http.clock cimport now
+from nucleon.http.head cimport RequestHead, head_end, parse_head, skip_empty_line
+from nucleon.http.malformed cimport Limits
+from nucleon.server.core cimport Core
+from nucleon.server.wire cimport Wire
+
+cdef int READING, BUSY, LINGERING, CLOSED
+cdef Py_ssize_t _LINGER_BYTES, _HELD_BYTES
+
+cdef class Connection:
+    cdef public Py_ssize_t _dropped_bytes
+    cdef public Py_ssize_t _head_seen
+    cdef public object _io
+    cdef public bint _paused
+    cdef public object body
+    cdef public bint eof
+    cdef public RequestHead head
+    cdef public bytes held
+    cdef public bint is_idle
+    cdef public bint late
+    cdef public bint may_hold
+    cdef public double overdue_at
+    cdef public str peer
+    cdef public bytes pending
+    cdef public str scheme
+    cdef public Core server
+    cdef public Py_ssize_t since
+    cdef public int state
+    cdef public object waiting
+    cdef public Wire wire
+    cdef public object worker
+
+    @cython.locals(data=bytes, is_complete=bint)
+    cpdef object on_readable(self)
+    @cython.locals(data=bytes, core=Core, limits=Limits, start=Py_ssize_t, end=Py_ssize_t, head=RequestHead)
+    cpdef bint next_head(self) except -1
+    @cython.locals(core=Core)
+    cdef object _dispatch(self)
+    @cython.locals(core=Core, seconds=double)
+    cpdef object begin(self)
+    @cython.locals(sent=Py_ssize_t)
+    cpdef object send(self, bytes data)
+    @cython.locals(sent=Py_ssize_t)
+    cpdef object send_both(self, bytes head, bytes body)
+    cpdef bint hold(self, bytes data) except -1
+    cpdef object resume(self)
+    cdef object _await_head(self)
+    @cython.locals(core=Core, waited=Py_ssize_t)
+    cpdef object sweep(self, double instant)

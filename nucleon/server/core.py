@@ -1,0 +1,59 @@
+"""What all connections of a server share: limits, clocks, parked workers, the application."""
+
+from collections.abc import Callable
+from math import ceil
+from typing import Any
+
+from nucleon.http.malformed import Limits
+from nucleon.message import Request, Response
+from nucleon.server.settings import Settings
+
+
+class Core:
+    """The part of the server that connections and workers use for every request.
+
+    tick: how often the timer has run; waits are counted in it, so that a request needs no clock of its own to be timed out. A wait
+    of n ticks has lasted more than n - 1 intervals: nobody is cut off early, and at most one interval late.
+    parked: what wakes a parked worker, given a connection. environ: what every WSGI environ begins with, None for an application of ours.
+    """
+
+    __slots__ = (
+        "application", "connections", "deadline_seconds", "drained", "draining", "environ", "fewer", "grace_seconds",
+        "head_ticks", "hub", "idle_closed", "idle_ticks", "interval", "limits", "linger_ticks", "loop", "maximum_running",
+        "new_worker", "parked", "proxies", "requests", "respond", "running", "settings", "tick", "write_ticks",
+    )  # fmt: skip
+
+    def __init__(self, settings: Settings, hub: Any) -> None:
+        waits = (settings.head_seconds, settings.idle_seconds, settings.body_seconds, settings.write_seconds, settings.linger_seconds)
+        self.settings = settings
+        self.limits: Limits = settings.limits()
+        self.hub = hub
+        self.loop: Any = hub.loop
+        self.interval = min(0.5, min(waits) / 2)
+        self.head_ticks = ceil(settings.head_seconds / self.interval)
+        self.idle_ticks = ceil(settings.idle_seconds / self.interval)
+        self.write_ticks = ceil(settings.write_seconds / self.interval)
+        self.linger_ticks = ceil(settings.linger_seconds / self.interval)
+        self.deadline_seconds = settings.deadline_seconds
+        self.maximum_running = settings.max_concurrent_requests
+        self.grace_seconds = 1.0
+        self.tick = 0
+        self.requests = 0
+        self.running = 0
+        self.draining = False
+        self.idle_closed = False
+        self.connections: set[Any] = set()
+        self.parked: list[Callable[[Any], Any]] = []
+        self.proxies: Any = None
+        self.application: Any = None
+        self.environ: dict[str, Any] | None = None
+        self.respond: Callable[[Request], Response] | None = None
+        self.new_worker: Any = None
+        self.fewer: Any = None
+        self.drained: Any = None
+
+    def forget(self, connection: Any) -> None:
+        """A connection has closed."""
+        self.connections.discard(connection)
+        if self.draining and self.fewer is not None:
+            self.fewer.set()

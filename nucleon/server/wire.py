@@ -1,0 +1,66 @@
+"""The descriptor of one client: receive and send without waiting.
+
+This is the interpreted twin of `wire.pyx`, which calls the C library; both give the same answers.
+"""
+
+import _socket
+from contextvars import Context
+
+from gevent import getcurrent
+
+RECEIVE_BYTES = 65_536
+
+
+class Wire:
+    """A connected stream socket that never blocks. Closing it is the owner's duty."""
+
+    __slots__ = ("_socket", "fd")
+
+    def __init__(self, fd: int, family: int) -> None:
+        """fd: a connected socket, ours from now on."""
+        self.fd = fd
+        self._socket = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)
+        self._socket.setblocking(False)
+
+    def receive(self) -> bytes | None:
+        """Return what has come, at most 65,536 bytes; b"" when the peer has ended or reset; None when nothing has come yet."""
+        try:
+            return self._socket.recv(RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return b""
+
+    def send(self, data: bytes, start: int) -> int:
+        """Send `data[start:]` and return how many bytes were taken, 0 when there is no room now. Raises `OSError`."""
+        try:
+            return self._socket.send(memoryview(data)[start:] if start else data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+
+    def send_both(self, head: bytes, body: bytes) -> int:
+        """Send head and body without joining them; as `send`."""
+        try:
+            return self._socket.sendmsg((head, body))
+        except (BlockingIOError, InterruptedError):
+            return 0
+
+    def end(self) -> None:
+        """Tell the peer that no more will be sent. Raises `OSError`."""
+        self._socket.shutdown(_socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        self._socket.close()
+
+
+def enter_context() -> object:
+    """Give the running greenlet a context of its own, empty; what is returned goes to `leave_context`."""
+    context = Context()
+    getcurrent().gr_context = context
+    return context
+
+
+def leave_context(context: object) -> None:
+    """End the context that `enter_context` gave."""
+    getcurrent().gr_context = Context()

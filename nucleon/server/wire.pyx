@@ -1,0 +1,116 @@
+"""The descriptor of one client, by the C library: what `wire.py` does interpreted."""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_SetFromErrno
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.string cimport memset
+from posix.unistd cimport close as close_descriptor
+
+cdef extern from "sys/socket.h" nogil:
+    ssize_t recv(int, void *, size_t, int)
+    ssize_t send(int, const void *, size_t, int)
+    int shutdown(int, int)
+    const int MSG_NOSIGNAL
+    const int SHUT_WR
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    ssize_t sendmsg(int, const msghdr *, int)
+
+cdef extern from "fcntl.h" nogil:
+    int fcntl(int, int, ...)
+    const int F_GETFL
+    const int F_SETFL
+    const int O_NONBLOCK
+
+cdef extern from "Python.h":
+    object PyContext_New()
+    int PyContext_Enter(object) except -1
+    int PyContext_Exit(object) except -1
+
+cdef enum:
+    RECEIVE_SIZE = 65536
+
+cdef char _BUFFER[RECEIVE_SIZE]
+
+RECEIVE_BYTES = RECEIVE_SIZE
+
+
+cdef Py_ssize_t taken(ssize_t count) except -1:
+    """Return what a call that sends has taken; 0 for no room."""
+    if count >= 0:
+        return count
+    if errno == EAGAIN or errno == EINTR:
+        return 0
+    PyErr_SetFromErrno(OSError)
+    return -1
+
+
+cdef class Wire:
+    """A connected stream socket that never blocks. Closing it is the owner's duty."""
+
+    def __cinit__(self):
+        self.fd = -1
+
+    def __init__(self, int fd, int family):
+        """fd: a connected socket, ours from now on."""
+        cdef int flags = fcntl(fd, F_GETFL)
+        self.fd = fd
+        if not flags & O_NONBLOCK:
+            fcntl(fd, F_SETFL, flags | O_NONBLOCK)
+
+    cpdef bytes receive(self):
+        """Return what has come, at most 65,536 bytes; b"" when the peer has ended or reset; None when nothing has come yet."""
+        cdef ssize_t count = recv(self.fd, _BUFFER, RECEIVE_SIZE, 0)
+        if count > 0:
+            return PyBytes_FromStringAndSize(_BUFFER, count)
+        if count < 0 and (errno == EAGAIN or errno == EINTR):
+            return None
+        return b""
+
+    cpdef Py_ssize_t send(self, bytes data, Py_ssize_t start) except -1:
+        """Send `data[start:]` and return how many bytes were taken, 0 when there is no room now. Raises `OSError`."""
+        return taken(send(self.fd, PyBytes_AS_STRING(data) + start, PyBytes_GET_SIZE(data) - start, MSG_NOSIGNAL))
+
+    cpdef Py_ssize_t send_both(self, bytes head, bytes body) except -1:
+        """Send head and body without joining them; as `send`."""
+        cdef iovec parts[2]
+        cdef msghdr message
+        memset(&message, 0, sizeof(message))
+        message.msg_iov = parts
+        message.msg_iovlen = 2
+        parts[0].iov_base = PyBytes_AS_STRING(head)
+        parts[0].iov_len = PyBytes_GET_SIZE(head)
+        parts[1].iov_base = PyBytes_AS_STRING(body)
+        parts[1].iov_len = PyBytes_GET_SIZE(body)
+        return taken(sendmsg(self.fd, &message, MSG_NOSIGNAL))
+
+    cpdef object end(self):
+        """Tell the peer that no more will be sent. Raises `OSError`."""
+        if shutdown(self.fd, SHUT_WR) < 0:
+            PyErr_SetFromErrno(OSError)
+
+    cpdef object close(self):
+        """Close the descriptor."""
+        cdef int fd = self.fd
+        self.fd = -1
+        if fd >= 0:
+            close_descriptor(fd)
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close_descriptor(self.fd)
+
+
+cpdef object enter_context():
+    """Give the running greenlet a context of its own, empty; what is returned goes to `leave_context`."""
+    context = PyContext_New()
+    PyContext_Enter(context)
+    return context
+
+
+cpdef object leave_context(object context):
+    """End the context that `enter_context` gave."""
+    PyContext_Exit(context)

@@ -1,0 +1,122 @@
+"""A parked greenlet: it runs the requests of one connection at a time, and holds nothing between them."""
+
+from typing import Any
+
+import gevent
+from greenlet import greenlet
+
+from nucleon.errors import DeadlineExceeded
+from nucleon.http import MalformedInput
+from nucleon.server.connection import Connection, Gone
+from nucleon.server.core import Core
+from nucleon.server.exchange import run_exchange
+from nucleon.server.problems import problem_from
+from nucleon.server.states import BUSY, CLOSED, READING
+from nucleon.server.wire import enter_context, leave_context
+
+PIPELINE_TURN = 16  # after so many pipelined requests the others have their turn
+_to = greenlet.switch  # the hub's own `switch` asks the greenlet that leaves for a hook first
+
+
+class Worker:
+    """One greenlet and the connection that it serves, None while it is parked."""
+
+    __slots__ = ("connection", "core", "greenlet", "wake", "workers")
+
+    def __init__(self, core: Core, workers: "set[Worker]") -> None:
+        self.core = core
+        self.connection: Connection | None = None
+        self.greenlet: Any = greenlet(self.run, core.hub)
+        self.wake: Any = self.greenlet.switch
+        self.workers = workers
+        workers.add(self)
+
+    def run(self, connection: Connection) -> None:
+        """Serve the connection, park, and go on with the next one; forever."""
+        core = self.core
+        hub = core.hub
+        try:
+            while True:
+                self.connection = connection
+                connection.worker = self
+                core.running += 1
+                try:
+                    self._serve(connection)
+                except BaseException:
+                    connection.close()
+                    raise
+                finally:
+                    self.connection = None
+                    core.running -= 1
+                    if core.draining and core.running == 0:
+                        core.drained.set()
+                connection = None  # type: ignore[assignment]  # a parked worker holds nothing
+                core.parked.append(self.wake)
+                connection = _to(hub)
+        finally:
+            self.workers.discard(self)
+
+    def _serve(self, connection: Connection) -> None:
+        """Answer the request whose head is here, and those behind it."""
+        count = 1
+        while self._answered(connection) and self._has_next(connection):
+            connection.worker = self
+            connection.begin()
+            if count % PIPELINE_TURN == 0:
+                gevent.sleep(0)
+            count += 1
+
+    def _has_next(self, connection: Connection) -> bool:
+        """Look for another request behind an answered one; held answers leave first when there is none."""
+        found = False
+        try:
+            if connection.pending:
+                found = connection.next_head()
+            if not found and connection.held:
+                self._send_held(connection)
+                if connection.pending and connection.state == READING:
+                    found = connection.next_head()
+        except MalformedInput as wrong:
+            self._send_held(connection)
+            connection.refuse(problem_from(wrong))
+            return False
+        if not found and connection.eof:
+            connection.linger()
+        return found
+
+    def _answered(self, connection: Connection) -> bool:
+        """Answer one request in a context of its own. True: there may be another one behind it."""
+        context = enter_context()
+        try:
+            keep_alive = run_exchange(self.core, connection)
+        finally:
+            leave_context(context)
+        if connection.state == CLOSED:
+            return False
+        if not keep_alive:
+            connection.linger()
+            return False
+        connection.resume()
+        if self.core.idle_closed:
+            self._send_held(connection)
+            connection.close()
+            return False
+        return True
+
+    def _send_held(self, connection: Connection) -> None:
+        if connection.held and connection.state != CLOSED:
+            connection.state = BUSY
+            try:
+                connection.send(b"")
+            except Gone:
+                connection.close()
+                return
+            connection.state = READING
+
+    def interrupt(self) -> None:
+        """Tell the request that its deadline has passed. Runs in the hub."""
+        self.greenlet.throw(DeadlineExceeded("the deadline has passed"))
+
+    def kill(self) -> None:
+        """End the greenlet. Runs in the hub."""
+        self.greenlet.throw(gevent.GreenletExit)
