@@ -17,10 +17,16 @@ HOT = (
 """Typed Python: compiled, or run as it is."""
 TWINS = ("nucleon.http.clock", "nucleon.server.wire")
 """What calls the C library (.pyx), each with an interpreted twin (.py) beside it."""
+FLAGS = ["-O2", "-g0", "-w"] if os.name == "posix" else []
+"""Half the time to install, and as fast, as with -O3 -g; warnings about generated code help nobody."""
 
 
 class OptionalBuild(build_ext):
     """Builds what can be built: a missing compiler is no reason not to install."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def run(self) -> None:
         try:
@@ -56,7 +62,11 @@ def extensions() -> list[Extension]:
         return []
     try:
         found: list[Extension] = cythonize(
-            [Extension(name, [name.replace(".", "/") + ending]) for names, ending in ((TWINS, ".pyx"), (HOT, ".py")) for name in names],
+            [
+                Extension(name, [name.replace(".", "/") + ending], extra_compile_args=FLAGS)
+                for names, ending in ((TWINS, ".pyx"), (HOT, ".py"))
+                for name in names
+            ],
             build_dir="build/cython",
             language_level=3,
             quiet=True,

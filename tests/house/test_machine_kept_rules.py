@@ -107,6 +107,7 @@ def greet() -> dict[str, str]:
 """
 
 
+@pytest.mark.timeout(400)  # it compiles the hot modules, which takes a while when others use the machine
 def test_the_wheel_serves_from_an_empty_environment(tmp_path: Path) -> None:
     wheels, source = tmp_path / "wheels", tmp_path / "source"
     for file in tracked_files():  # a copy: a build leaves folders behind
