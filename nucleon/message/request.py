@@ -113,6 +113,11 @@ class Request:
             self._headers = Headers(self.fields)
         return self._headers
 
+    @headers.setter
+    def headers(self, headers: Headers) -> None:
+        self._headers = headers
+        self.fields = headers.lower_case()
+
     @property
     def state(self) -> dict[str, Any]:
         """Free for hooks."""
