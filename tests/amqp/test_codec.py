@@ -144,7 +144,7 @@ RENAMED = {
 ODD = {"ConnectionUpdateSecret", "ChannelOpen", "ChannelOpenOk", "BasicQos", "BasicRecoverAsync"}
 """pamqp names their arguments otherwise, writes "0" into reserved strings, or warns."""
 SAMPLES: dict[str, Any] = {
-    "bit": True, "octet": 9, "short": 300, "long": 70_000, "longlong": 2**40, "longstr": b"text", "table": {"a": 1},
+    "bit": True, "octet": 9, "short": 300, "long": 70_000, "longlong": 2**40, "longstr": b"text", "table": {"a": "b"},
 }  # fmt: skip
 
 

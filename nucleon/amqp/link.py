@@ -1,0 +1,218 @@
+"""A connection that comes back: one supervisor greenlet opens it, declares the topology and resumes the consumers."""
+
+import logging
+import random
+from collections.abc import Callable
+from contextvars import Context
+from copy import copy
+from time import monotonic
+from typing import Protocol
+
+import gevent
+import gevent.event
+
+from nucleon import green, hooks
+from nucleon.amqp.address import Address
+from nucleon.amqp.connection import Connection
+from nucleon.amqp.errors import AccessRefused, AmqpError, ChannelClosed, ConnectionLost
+from nucleon.amqp.handshake import open_connection
+from nucleon.amqp.settings import Settings
+from nucleon.errors import DeadlineExceeded, SetupError
+
+log = logging.getLogger("nucleon.amqp")
+
+REFUSAL_SECONDS = 5.0  # a refused login is not tried again by itself, and not sooner than this when somebody asks
+LOCKED, LOCKED_ATTEMPTS = 405, 8  # an exclusive queue stays locked until the broker has noticed that our old connection died
+
+
+class Dependent(Protocol):
+    """Who lives on a link and has to be made whole after it was lost."""
+
+    def resume(self, connection: Connection) -> None:
+        """Begin again on this connection; may wait. Raises `AmqpError` when that is not possible."""
+
+    def fail(self, error: AmqpError) -> None:
+        """Hear that there is no way to go on."""
+
+
+class Link:
+    """One of the two connections of a client.
+
+    Opened by the first `get`, and again whenever it is lost; a refused login ends the attempts until somebody asks anew.
+    """
+
+    def __init__(self, role: str, address: Address, settings: Settings, replay: Callable[["Link", Connection], None]) -> None:
+        self.role = role
+        self.address = address
+        self.settings = settings
+        self.connection: Connection | None = None
+        self.dependents: set[Dependent] = set()
+        self.recoveries = 0
+        self._replay = replay
+        self._broken: list[Dependent] = []
+        self._refusal: tuple[float, AmqpError | SetupError] | None = None
+        self._last: AmqpError | None = None
+        self._settled = gevent.event.Event()  # set: there is a connection, or a refusal
+        self._hurry = gevent.event.Event()
+        self._supervisor: gevent.Greenlet[..., None] | None = None
+        self._is_stopped = False
+
+    def get(self, timeout: float | None = None) -> Connection:
+        """Return the open connection, waiting up to `timeout` seconds (default `wait_seconds`) while it is opened.
+
+        Raises `ConnectionLost`, `AccessRefused`, `SetupError`, and `DeadlineExceeded` at the deadline.
+        """
+        connection = self.connection
+        if connection is not None:
+            return connection
+        patience = self.settings.wait_seconds if timeout is None else timeout
+        until = monotonic() + patience
+        while True:
+            self._raise_refusal()
+            if self._is_stopped:
+                raise ConnectionLost("the client of RabbitMQ was stopped")
+            self._supervise()
+            left = green.seconds_left(until - monotonic())
+            if left is not None and left <= 0:
+                raise ConnectionLost(f"no connection to RabbitMQ within {patience:g} s: {self._last or 'no answer yet'}")
+            self._settled.wait(left)
+            if self.connection is not None:
+                return self.connection
+
+    def _raise_refusal(self) -> None:
+        if self._refusal is not None:
+            since, error = self._refusal
+            if monotonic() - since < REFUSAL_SECONDS:
+                raise copy(error)
+            self._refusal = None
+            self._settled.clear()
+
+    def repair(self, dependent: Dependent) -> None:
+        """Resume one dependent whose channel has gone, while the connection is well. Called in the loop."""
+        self._broken.append(dependent)
+        self._supervise()
+
+    def stop(self) -> None:
+        """Close the connection and never open another."""
+        self._is_stopped = True
+        self._settled.set()
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.kill()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+    def _supervise(self) -> None:
+        if self._supervisor is None and not self._is_stopped:
+            # an empty context: the deadline of the request that came first is not that of the connection
+            self._supervisor = gevent.spawn(Context().run, self._work)
+
+    def _work(self) -> None:
+        try:
+            while not self._is_stopped:
+                if self.connection is None:
+                    self._open()
+                elif self._broken:
+                    self._mend(self._broken.pop(0), self.connection)
+                else:
+                    return
+        except (AccessRefused, SetupError) as error:
+            self._refused(error)
+        finally:
+            self._supervisor = None
+
+    def _open(self) -> None:
+        """Connect until it succeeds, declare and resume; one failure more or less does not stop the others."""
+        self._settled.clear()
+        attempt = 0
+        while True:
+            begun = monotonic()
+            try:
+                connection = self._connect()
+                break
+            except ConnectionLost as error:
+                if isinstance(error, AccessRefused):
+                    raise
+                self._last = error
+                pause = min(self.settings.retry_maximum_seconds, self.settings.retry_minimum_seconds * 2 ** min(attempt, 20))
+                pause *= random.uniform(0.5, 1.0)
+                log.warning("%s connection: %s; next attempt in %.1f s", self.role, error, pause)
+                attempt += 1
+                gevent.sleep(pause)
+        for listener in hooks.connection_opened.listeners:
+            listener(resource=f"amqp {self.role}", seconds=monotonic() - begun)
+        self._broken.clear()
+        try:
+            self._replay(self, connection)
+            for dependent in list(self.dependents):
+                self._mend(dependent, connection)
+        except ConnectionLost as error:
+            self._last = error
+            return
+        except BaseException:
+            connection.drop()
+            raise
+        if connection.error is None:
+            self.connection = connection
+            self.recoveries += 1
+            self._settled.set()
+
+    def _connect(self) -> Connection:
+        hosts = list(self.address.hosts)
+        random.shuffle(hosts)
+        last: ConnectionLost | None = None
+        for host in hosts:
+            try:
+                return Connection(open_connection(self.address, host, self.settings, self.role), self.settings, self._ended)
+            except AccessRefused:
+                raise
+            except ConnectionLost as error:
+                last = error
+        assert last is not None
+        raise last
+
+    def _mend(self, dependent: Dependent, connection: Connection) -> None:
+        """Resume one dependent; what it cannot get over is its own affair. Raises `ConnectionLost` when all is lost again."""
+        for attempt in range(LOCKED_ATTEMPTS):
+            try:
+                dependent.resume(connection)
+                return
+            except ConnectionLost:
+                raise
+            except ChannelClosed as error:
+                if error.code != LOCKED or attempt == LOCKED_ATTEMPTS - 1:
+                    log.warning("%r cannot go on: %s", dependent, error)
+                    dependent.fail(error)
+                    return
+                gevent.sleep(0.1 * 2**attempt)
+            except (AmqpError, DeadlineExceeded) as error:
+                log.warning("%r cannot go on: %s", dependent, error)
+                dependent.fail(error if isinstance(error, AmqpError) else ConnectionLost(str(error)))
+                return
+
+    def _ended(self, error: AmqpError | None) -> None:
+        """The connection died; runs in the loop. Opened again at once when it was in use."""
+        was_open, self.connection = self.connection is not None, None
+        if error is not None:
+            self._last = error
+            log.warning("%s connection: %s", self.role, error)
+        for listener in hooks.connection_closed.listeners:
+            listener(resource=f"amqp {self.role}", reason=str(error or "closed here"))
+        if was_open:
+            self._settled.clear()
+            self._supervise()
+
+    def _refused(self, error: AccessRefused | SetupError) -> None:
+        log.error("%s connection: %s; not tried again until it is asked for", self.role, error)
+        self._refusal = (monotonic(), error)
+        for dependent in list(self.dependents):
+            dependent.fail(error if isinstance(error, AmqpError) else ConnectionLost(str(error)))
+        self._settled.set()
+
+    def __repr__(self) -> str:
+        if self.connection is not None:
+            return repr(self.connection)
+        if self._is_stopped:
+            return f"<{self.role} connection stopped>"
+        return f"<{self.role} connection: {self._last}>" if self._last is not None else f"<{self.role} connection not opened yet>"

@@ -1,0 +1,229 @@
+"""A socket that is read and written from the event loop: no greenlet reads, none writes while the socket keeps up."""
+
+# the loop's own watchers: a persistent one costs no system call per read, which gevent's sockets do
+import _socket
+import ssl
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from gevent import get_hub
+
+from nucleon.amqp.waits import TIMED_OUT, Waits, waiter
+
+READ_BYTES = 131_072  # what one turn of the loop takes: small enough that dispatching it stalls nobody for 10 ms
+HIGH_WATER_BYTES = 131_072  # unsent bytes above which publishers wait
+INLINE_BYTES = 65_536  # larger writes go through the outbox
+
+
+class Cipher:
+    """TLS between the socket's bytes and ours, without a socket of its own."""
+
+    __slots__ = ("_incoming", "_outgoing", "session")
+
+    def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.session = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+
+    def shake_hands(self, receive: Callable[[], bytes], send: Callable[[bytes], object]) -> None:
+        """Run the handshake over two functions that may wait. Raises `ssl.SSLError`, `OSError`."""
+        while True:
+            try:
+                self.session.do_handshake()
+            except ssl.SSLWantReadError:
+                send(self._outgoing.read())
+                data = receive()
+                if not data:
+                    raise ConnectionResetError("the server closed the connection during the TLS handshake") from None
+                self._incoming.write(data)
+            else:
+                send(self._outgoing.read())
+                return
+
+    def encrypt(self, data: bytes) -> bytes:
+        """Return what to send for `data`."""
+        if data:
+            self.session.write(data)
+        return self._outgoing.read()
+
+    def decrypt(self, data: bytes) -> bytes:
+        """Return the plain bytes that are complete now; none at all at the end of the stream too."""
+        self._incoming.write(data)
+        parts = []
+        while True:
+            try:
+                part = self.session.read(READ_BYTES)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                break
+            if not part:
+                break
+            parts.append(part)
+        return b"".join(parts)
+
+
+class Transport:
+    """One connected socket under the event loop.
+
+    take: is given every piece that arrives, in the loop; it must not wait. lost: is told once when the stream has ended, and why.
+    """
+
+    def __init__(self, raw: _socket.socket, cipher: Cipher | None, waits: Waits) -> None:
+        raw.setblocking(False)
+        loop: Any = get_hub().loop
+        self._raw: _socket.socket | None = raw
+        self._cipher = cipher
+        self._waits = waits
+        self._raw_send = raw.send
+        self._raw_receive = raw.recv
+        self._later = loop.run_callback
+        self._outbox: deque[bytes] = deque()
+        self._rest = b""  # bytes for the wire that the socket did not take
+        self._is_hot = False  # a flush is due in this turn of the loop
+        self._room: deque[Any] = deque()
+        self._reading = loop.io(raw.fileno(), 1)
+        self._writing = loop.io(raw.fileno(), 2)
+        self._take: Callable[[bytes], None] = _ignore
+        self._lost: Callable[[Exception], None] = _ignore
+        self.unsent_bytes = 0
+        self.read_at = monotonic()
+        self.has_written = False
+        self.is_paused = False
+
+    def start(self, take: Callable[[bytes], None], lost: Callable[[Exception], None]) -> None:
+        """Begin to read."""
+        self._take, self._lost = take, lost
+        self._reading.start(self._readable)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes now when nothing is under way, else with all others of this turn; never waits."""
+        if self._raw is None:
+            return
+        if not self._is_hot:
+            self._is_hot = True
+            self._later(self._flush)
+            if not self.unsent_bytes and len(data) < INLINE_BYTES:
+                self._push(data)
+                return
+        self._outbox.append(data)
+        self.unsent_bytes += len(data)
+
+    def is_full(self) -> bool:
+        """Tell whether so much is unsent that publishers have to wait."""
+        return self.unsent_bytes > HIGH_WATER_BYTES
+
+    def wait_for_room(self, seconds: float | None) -> bool:
+        """Wait until publishers may go on. False: not within `seconds`."""
+        turn = waiter()
+        self._room.append(turn)
+        try:
+            return self._waits.wait(turn, seconds) is not TIMED_OUT
+        except BaseException:
+            if turn in self._room:
+                self._room.remove(turn)
+            raise
+
+    def pause(self) -> None:
+        """Stop reading: somebody holds more than may be held."""
+        if self._raw is not None and not self.is_paused:
+            self.is_paused = True
+            self._reading.stop()
+
+    def resume(self) -> None:
+        """Read again after `pause`."""
+        if self._raw is not None and self.is_paused:
+            self.is_paused = False
+            self._reading.start(self._readable)
+
+    def close(self) -> None:
+        """Send what can be sent at once and close the socket. A second call does nothing."""
+        if self._raw is None:
+            return
+        self._flush()
+        raw, self._raw = self._raw, None
+        self._reading.close()
+        self._writing.close()
+        self._outbox.clear()
+        self._wake_publishers()
+        if raw is not None:
+            raw.close()
+
+    def _flush(self) -> None:
+        """Send the outbox; runs in the loop and never waits."""
+        self._is_hot = False
+        if self._outbox and not self._rest and self._raw is not None:
+            data = b"".join(self._outbox)
+            self._outbox.clear()
+            self.unsent_bytes = 0
+            self._push(data)
+        if self._room and not self.is_full():
+            self._wake_publishers()
+
+    def _push(self, data: bytes) -> None:
+        """Give bytes to the socket; what it does not take waits for it to be writable. The caller saw that nothing else waits."""
+        self.has_written = True
+        try:
+            if self._cipher is not None:
+                data = self._cipher.encrypt(data)
+            sent = self._raw_send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._later(self._end, error)
+            return
+        if sent < len(data):
+            self._rest = data[sent:]
+            self.unsent_bytes += len(self._rest)
+            self._writing.start(self._writable)
+
+    def _writable(self) -> None:
+        rest, self._rest = self._rest, b""
+        self.unsent_bytes -= len(rest)
+        try:
+            sent = self._raw_send(rest)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._end(error)
+            return
+        if sent < len(rest):
+            self._rest = rest[sent:]
+            self.unsent_bytes += len(self._rest)
+            return
+        self._writing.stop()
+        self._flush()
+
+    def _readable(self) -> None:
+        try:
+            data = self._raw_receive(READ_BYTES)
+            if self._cipher is not None and data:
+                data = self._cipher.decrypt(data)
+                if not data:
+                    self.read_at = monotonic()
+                    return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        if not data:
+            self._end(ConnectionResetError("RabbitMQ closed the connection"))
+            return
+        self.read_at = monotonic()
+        self._take(data)
+
+    def _end(self, error: Exception) -> None:
+        if self._raw is not None:
+            self._lost(error)
+
+    def _wake_publishers(self) -> None:
+        room, self._room = self._room, deque()
+        for turn in room:
+            self._waits.wake(turn)
+
+
+def _ignore(_argument: object) -> None:
+    """Stand in until `start` is called."""
