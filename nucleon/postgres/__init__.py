@@ -14,9 +14,11 @@ from nucleon.postgres.errors import (
     TransactionConflict,
     TransactionMisused,
 )
+from nucleon.postgres.listening import Gap, Listener, Notification
 from nucleon.postgres.settings import Settings
 
 __all__ = [
-    "AlreadyExists", "Away", "ConstraintFailed", "NoRow", "OutcomeUnknown", "PoolExhausted", "Postgres", "SelfDeadlock", "Settings",
-    "SeveralRows", "StatementFailed", "StillReferenced", "TransactionConflict", "TransactionMisused",
+    "AlreadyExists", "Away", "ConstraintFailed", "Gap", "Listener", "NoRow", "Notification", "OutcomeUnknown", "PoolExhausted",
+    "Postgres", "SelfDeadlock", "Settings", "SeveralRows", "StatementFailed", "StillReferenced", "TransactionConflict",
+    "TransactionMisused",
 ]  # fmt: skip

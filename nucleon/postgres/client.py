@@ -19,6 +19,7 @@ from nucleon.postgres.connect import Setup, check, opener
 from nucleon.postgres.connection import Connection, install, is_alive
 from nucleon.postgres.errors import TransactionMisused, problem_from
 from nucleon.postgres.hosts import Conninfo
+from nucleon.postgres.listening import PAYLOAD_BYTES, Channels, Listener
 from nucleon.postgres.paging import Paging
 from nucleon.postgres.queries import Queries
 from nucleon.postgres.rows import reader
@@ -79,13 +80,15 @@ class Postgres(Tables, Paging, Queries):
             name=name, create=opener(settings, self._setup), close=Connection.shut, is_alive=is_alive, check=check,
             reset=cleaner(settings.reset == "always", self._setup), limits=limits,
         )  # fmt: skip
+        self._channels = Channels(name, opener(settings))
 
     def start(self) -> None:
         """Be ready in this worker; opens the minimum in the background."""
         self.pool.start()
 
     def stop(self) -> None:
-        """Close what is idle now and what is lent out when it comes back."""
+        """Close what is idle now and what is lent out when it comes back; listeners end."""
+        self._channels.stop()
         self.pool.stop()
 
     def health(self) -> None:
@@ -172,6 +175,26 @@ class Postgres(Tables, Paging, Queries):
             action()
         else:
             transaction.after_commit.append(action)
+
+    # Notifications
+
+    def listen(self, channel: str, maximum: int = 1000) -> Listener:
+        """Return an iterator over what is said on a channel from now on: `Notification`s, and a `Gap` where some may have been missed.
+
+        All listeners of a worker share one connection of their own, which reconnects. A listener that leaves more than `maximum`
+        unread gets a `Gap` in their place. The iterator ends when the resource stops; raises `DeadlineExceeded` at the deadline,
+        `Unavailable` when the server cannot be reached within `wait_seconds`.
+        """
+        return self._channels.listen(channel, maximum, self.settings.wait_seconds)
+
+    def notify(self, channel: str, payload: str = "") -> None:
+        """Say something to all who listen on a channel: at once, or in a transaction when (and only if) it commits.
+
+        PostgreSQL hands equal notifications of one transaction over once. Raises ValueError for a payload above 7999 bytes.
+        """
+        if len(payload.encode()) > PAYLOAD_BYTES:
+            raise ValueError(f"a payload has at most {PAYLOAD_BYTES} bytes: put the thing into a table and its key into the payload")
+        self.execute("select pg_notify(%s, %s)", channel, payload)
 
     @contextmanager
     def connection(self) -> Iterator[psycopg2.extensions.connection]:

@@ -42,6 +42,7 @@ class Connection(psycopg2.extensions.connection):
     suspect = False
     misplaced = False
     is_replica = False
+    opened_by = 0
     established = False
     restless = False
     ends_at: float | None = None
@@ -52,9 +53,9 @@ class Connection(psycopg2.extensions.connection):
     _reader: Any = None
 
     def shut(self) -> None:
-        """Close without waiting; ends the statement that may still run."""
+        """Close without waiting; ends the statement that may still run. In a forked child the parent's session is left alone."""
         self.stop_watching()
-        if not self.closed:
+        if not self.closed and self.opened_by == os.getpid():
             self.close()
 
     def is_misplaced(self) -> bool:
@@ -115,6 +116,7 @@ def open_connection(dsn: str, seconds: float, cancel_grace_seconds: float) -> Co
     finally:
         deadline_at.reset(token)
     connection.cancel_grace_seconds = cancel_grace_seconds
+    connection.opened_by = os.getpid()
     connection.watch()
     connection.established = True
     return connection
