@@ -11,6 +11,7 @@ from nucleon.redis.idempotency import Idempotency
 from nucleon.redis.leases import Lease, OnLoss
 from nucleon.redis.rates import Rate
 from nucleon.redis.scripts import Commands
+from nucleon.redis.streams import Stream
 from nucleon.redis.topics import Topic
 
 P = ParamSpec("P")
@@ -56,6 +57,10 @@ class Offers:
     def idempotency(self: Commands, **options: Any) -> Idempotency:
         """Return a store of idempotency keys: `idempotent=cache.idempotency(ttl_seconds=3600)`. options: see `Idempotency`."""
         return Idempotency(self, **options)
+
+    def stream(self: Commands, kind: type[T], key: str, *, maximum_length: int = 100_000) -> Stream[T]:
+        """Return a typed stream: `orders = cache.stream(OrderPlaced, "orders")`."""
+        return Stream(self, kind, key, maximum_length=maximum_length)
 
     def stop_offers(self) -> None:
         """End what runs in the background."""
