@@ -4,19 +4,21 @@ from nucleon.redis.answers import Answers
 from nucleon.redis.cache import Cache
 from nucleon.redis.client import Redis
 from nucleon.redis.consumers import Consumption
+from nucleon.redis.counters import Counter
 from nucleon.redis.groups import Delivery, Group
 from nucleon.redis.hub import Hub
 from nucleon.redis.idempotency import Idempotency
 from nucleon.redis.leases import Held, Lease, LeaseLost, LeaseTaken
 from nucleon.redis.pipeline import Pipeline, PubSub
 from nucleon.redis.rates import Rate, Verdict
+from nucleon.redis.sessions import Session, Sessions
 from nucleon.redis.settings import Settings
 from nucleon.redis.streams import Stream
 from nucleon.redis.subscriptions import Gap, Message, Subscription, SubscriptionClosed
 from nucleon.redis.topics import Topic
 
 __all__ = [
-    "Answers", "Cache", "Consumption", "Delivery", "Gap", "Group", "Held", "Hub", "Idempotency", "Lease", "LeaseLost",
-    "LeaseTaken", "Message", "Pipeline", "PubSub", "Rate", "Redis", "Settings", "Stream", "Subscription", "SubscriptionClosed",
-    "Topic", "Verdict",
+    "Answers", "Cache", "Consumption", "Counter", "Delivery", "Gap", "Group", "Held", "Hub", "Idempotency", "Lease", "LeaseLost",
+    "LeaseTaken", "Message", "Pipeline", "PubSub", "Rate", "Redis", "Session", "Sessions", "Settings", "Stream", "Subscription",
+    "SubscriptionClosed", "Topic", "Verdict",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from nucleon.redis.answers import Answers
 from nucleon.redis.cache import Cache, Keeping
 from nucleon.redis.cached import Cached
+from nucleon.redis.counters import Counter
 from nucleon.redis.hub import Client, Hub
 from nucleon.redis.idempotency import Idempotency
 from nucleon.redis.leases import Lease, OnLoss
@@ -61,6 +62,10 @@ class Offers:
     def stream(self: Commands, kind: type[T], key: str, *, maximum_length: int = 100_000) -> Stream[T]:
         """Return a typed stream: `orders = cache.stream(OrderPlaced, "orders")`."""
         return Stream(self, kind, key, maximum_length=maximum_length)
+
+    def counter(self: Commands, key: str, **options: Any) -> Counter:
+        """Return numbers that all workers share: `visits = cache.counter("visits:{page}", window_seconds=3600)`. options: `Counter`."""
+        return Counter(self, key, **options)
 
     def stop_offers(self) -> None:
         """End what runs in the background."""
