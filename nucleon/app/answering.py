@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 
 from nucleon.app.inside import Step, Visit
+from nucleon.app.transacting import Begin
 from nucleon.binding import Answer, Call, Plan
 from nucleon.errors import BadRequest
 from nucleon.green import check, deadline, deadline_at
@@ -21,8 +22,12 @@ def endpoint_from(
     deadline_seconds: float | None,
     *,
     inside: Step | None = None,
+    begin: Begin | None = None,
 ) -> Callable[[Request], Response]:
-    """Return the function from a request to the response of one route. inside: what stands between its auth and its handler."""
+    """Return the function from a request to the response of one route.
+
+    inside: what stands between its auth and its handler. begin: opens its transaction.
+    """
     run = plan.run
 
     def respond(request: Request) -> Response:
@@ -30,6 +35,8 @@ def endpoint_from(
         try:
             if acceptable is not None:
                 acceptable(call)
+            if begin is not None:
+                begin(call)
             response = answer(run(call), call) if inside is None else _inside(plan, answer, inside, call)
         except BaseException as error:
             if call.cleanups:
@@ -86,12 +93,13 @@ class Stream:
     A stream may last: while it is read only a deadline that its own route gave is in force.
     """
 
-    __slots__ = ("_at", "_call", "_chunks")
+    __slots__ = ("_at", "_call", "_chunks", "_is_read")
 
     def __init__(self, chunks: Iterator[bytes], call: Call, at: float | None) -> None:
         self._chunks = chunks
         self._call = call
         self._at = at
+        self._is_read = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -101,6 +109,7 @@ class Stream:
         try:
             return next(self._chunks)
         except StopIteration:
+            self._is_read = True
             raise
         except Exception as error:
             self._call.error = error
@@ -117,4 +126,5 @@ class Stream:
             if close is not None:
                 close()
         finally:
+            self._call.is_cut_off = not self._is_read
             self._call.finish(self._call.error)

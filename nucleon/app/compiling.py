@@ -14,6 +14,7 @@ from nucleon.app.route import Endpoint, Registered, Route, route_from
 from nucleon.app.scopes import admitting
 from nucleon.app.settings import Settings
 from nucleon.app.storing import storing
+from nucleon.app.transacting import beginning
 from nucleon.binding import Call, Handler, Known, Plan, Provider, Study, acceptable_from, answer_from, place_of, provider_from
 from nucleon.errors import SetupError
 from nucleon.routing import Parameter, Pattern, Router
@@ -95,10 +96,11 @@ def _add(one: Registered, compiled: Compiled, registered: list[Registered], guar
     rates = [limit for limit in limits if not isinstance(limit, Limits)]
     try:
         inside = _inside(one, returns, plan, rates, compiled.known)
+        begin = beginning(extras.get("transaction"), compiled.known.constants)
     except SetupError as error:
         raise SetupError(f"{place_of(function)}: {error}") from None
     cache = extras.get("cache")
-    respond = endpoint_from(plan, answer, acceptable_from(returns), limit_bytes, extras.get("deadline"), inside=inside)
+    respond = endpoint_from(plan, answer, acceptable_from(returns), limit_bytes, extras.get("deadline"), inside=inside, begin=begin)
     if isinstance(cache, int | str):
         respond = cached(respond, cache, is_private=guard is not None)
     if rates:

@@ -27,7 +27,8 @@ class Extras(TypedDict, total=False):
     scopes: that the `scopes` of what auth returns must all hold.
     cache: how long a GET's answer may be kept by others: seconds or "60s", "5m", "1h", "1d"; or a store that keeps it here, such as
     `cache.answers(ttl_seconds=60)`. idempotent: a repeated Idempotency-Key gets the first answer: True, or a store of keys such as
-    `cache.idempotency()`. version: "v1" puts /v1 before the whole path.
+    `cache.idempotency()`. transaction: True, or the name of the database: providers, handler and answer are one transaction, read-only for
+    GET and HEAD, committed before the first byte of the answer (of a stream: after its last). version: "v1" puts /v1 before the whole path.
     """
 
     deadline: float | None
@@ -38,6 +39,7 @@ class Extras(TypedDict, total=False):
     scopes: Sequence[str]
     cache: int | str | Store | None
     idempotent: bool | Idempotency
+    transaction: bool | str | None
     version: str | None
 
 

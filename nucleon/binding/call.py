@@ -13,13 +13,14 @@ MAXIMUM_FIELDS = 1000  # of a query or a form; more is an attack on the parser
 class Call:
     """The readings are made once each and kept."""
 
-    __slots__ = ("_cookies", "_form", "_query", "cleanups", "error", "limit_bytes", "request")
+    __slots__ = ("_cookies", "_form", "_query", "cleanups", "error", "is_cut_off", "limit_bytes", "request")
 
     def __init__(self, request: Request, limit_bytes: int | None) -> None:
         self.request = request
         self.limit_bytes = limit_bytes
         self.cleanups: list[Callable[[BaseException | None], None]] | None = None
         self.error: BaseException | None = None
+        self.is_cut_off = False  # the answer was a stream, and nobody read it to its end
         self._query: dict[str, list[str]] | None = None
         self._form: dict[str, list[str]] | None = None
         self._cookies: dict[str, str] | None = None
@@ -58,15 +59,17 @@ class Call:
 
 
 def give_back(cleanups: Sequence[Callable[[BaseException | None], None]], error: BaseException | None) -> None:
-    """Run the cleanups, the last first; each is tried, the first failure is raised."""
-    failure: Exception | None = None
-    for clean in reversed(cleanups):
-        try:
-            clean(error)
-        except Exception as one:  # noqa: BLE001  the others must be cleaned too
-            failure = failure or one
-    if failure is not None and failure is not error:
-        raise failure
+    """Run the cleanups, the last first; each is tried, also when one is killed, and is told what went wrong before it."""
+    if not cleanups:
+        return
+    try:
+        cleanups[-1](error)
+    except BaseException as failure:
+        give_back(cleanups[:-1], failure if error is None else error)
+        if failure is error:
+            return
+        raise
+    give_back(cleanups[:-1], error)
 
 
 def fields_from(text: str, place: str) -> dict[str, list[str]]:

@@ -168,6 +168,10 @@ class Postgres(Tables, Paging, Queries):
             raise TransactionMisused("a nested transaction is a savepoint: isolation, read_only and retries belong to the outermost one")
         return Savepoint(outer)
 
+    def route_transaction(self, *, read_only: bool) -> Transaction | Savepoint:
+        """Return the transaction of a route that says `transaction=True`."""
+        return self.transaction(read_only=read_only, retries=self.settings.transaction_retries)
+
     def after_commit(self, action: Callable[[], object]) -> None:
         """Call `action` after the open transaction is committed, never when it rolls back; at once when none is open."""
         transaction = self._transaction()

@@ -32,6 +32,11 @@ TOUCHES_SESSION = re.compile(
     re.IGNORECASE,
 )
 
+CONTROLS_TRANSACTION = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:begin|start\s+transaction|commit|end|rollback|abort|savepoint|release|prepare\s+transaction)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
 
 class Result(NamedTuple):
     """What a statement gave: psycopg2's description of the columns, rows, how many rows were touched, and the command's tag."""
@@ -52,6 +57,12 @@ def parameters_from(args: tuple[Any, ...], named: dict[str, Any]) -> Parameters:
     if args and named:
         raise TypeError("a statement takes positional (%s) or named (%(name)s) parameters, not both")
     return args or named or None
+
+
+@lru_cache(maxsize=2048)
+def controls_transaction(statement: str) -> bool:
+    """Tell whether a statement begins or ends a transaction or savepoint."""
+    return CONTROLS_TRANSACTION.match(statement) is not None
 
 
 @lru_cache(maxsize=2048)

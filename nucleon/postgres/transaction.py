@@ -12,7 +12,18 @@ from nucleon.errors import Problem
 from nucleon.pool import Pool, Slot
 from nucleon.postgres.connection import Connection
 from nucleon.postgres.errors import Away, OutcomeUnknown, TransactionConflict, TransactionMisused
-from nucleon.postgres.session import IDLE, Parameters, Result, Statement, give_back, is_retryable, pause_before_retry, rollback, run
+from nucleon.postgres.session import (
+    IDLE,
+    Parameters,
+    Result,
+    Statement,
+    controls_transaction,
+    give_back,
+    is_retryable,
+    pause_before_retry,
+    rollback,
+    run,
+)
 
 log = logging.getLogger("nucleon.postgres")
 
@@ -44,40 +55,51 @@ class Transaction:
 
     @property
     def slot(self) -> Slot[Connection]:
-        """The slot that this transaction holds."""
+        """The slot that this transaction holds, from its first statement on."""
         if self._slot is None:
-            raise TransactionMisused("this transaction is over")
+            if self.done:
+                raise TransactionMisused("this transaction is over")
+            self._slot = self._pool.take()
         return self._slot
 
     def __enter__(self) -> "Transaction":
-        self._slot = self._pool.take()
         self._current.set(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        slot = self.slot
         self._current.set(None)
+        slot = self._slot
         try:
-            if error is None and self.failed is not None:
-                self._roll_back(slot)
-                raise TransactionMisused(
-                    "a statement of this transaction failed and its error was swallowed: nothing was committed"
-                ) from self.failed
-            if error is None and not self._prefix:
-                self._commit(slot)
-            elif not self._prefix:
-                self._roll_back(slot)
+            self._end(slot, error)
         finally:
             self.done = True
             self._slot = None
-            give_back(self._pool, slot)
+            if slot is not None:
+                give_back(self._pool, slot)
         if error is None:
             for action in self.after_commit:
                 _call(action)
 
+    def _end(self, slot: Slot[Connection] | None, error: BaseException | None) -> None:
+        has_begun = slot is not None and not self._prefix
+        if has_begun and error is None and self.failed is None:
+            self._commit(self.slot)
+        elif has_begun:
+            self._roll_back(self.slot)
+        if error is None and self.failed is not None:
+            raise TransactionMisused(
+                "a statement of this transaction failed and its error was swallowed: nothing was committed"
+            ) from self.failed
+
     def run(self, statement: Statement, parameters: Parameters = None) -> Result:
         """Run a statement in this transaction. Raises its problem; after one, only rolling back is left."""
         self.require_usable()
+        if isinstance(statement, str) and controls_transaction(statement):
+            raise TransactionMisused("the block of transaction() begins and ends it: no begin, commit, rollback or savepoint inside")
+        return self.run_any(statement, parameters)
+
+    def run_any(self, statement: Statement, parameters: Parameters = None) -> Result:
+        """Run a statement that may also be one of the block's own."""
         while True:
             try:
                 result = self._step(statement, parameters)
@@ -186,7 +208,8 @@ class Savepoint:
         self._callbacks = 0
 
     def __enter__(self) -> Transaction:
-        self._outer.run(f"SAVEPOINT {self._name}")
+        self._outer.require_usable()
+        self._outer.run_any(f"SAVEPOINT {self._name}")
         self._callbacks = len(self._outer.after_commit)
         return self._outer
 
@@ -196,7 +219,7 @@ class Savepoint:
             return
         failure = outer.failed
         if error is None and failure is None:
-            outer.run(f"RELEASE SAVEPOINT {self._name}")
+            outer.run_any(f"RELEASE SAVEPOINT {self._name}")
             return
         outer.forbid_replay()
         del outer.after_commit[self._callbacks :]
@@ -205,7 +228,7 @@ class Savepoint:
             return
         outer.failed = None
         try:
-            outer.run(f"ROLLBACK TO SAVEPOINT {self._name}")
+            outer.run_any(f"ROLLBACK TO SAVEPOINT {self._name}")
         except Problem as problem:
             outer.failed = problem
         if error is None:

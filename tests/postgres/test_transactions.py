@@ -130,3 +130,58 @@ def test_session_state_does_not_reach_the_next_borrower(fresh_postgres_dsn):
     assert row == {"path": '"$user", public', "mem": "4MB", "t": None, "locks": 0, "prepared": 0, "listening": 0, "custom": ""}
     assert db.pool.created == 1
     db.stop()
+
+
+@pytest.mark.parametrize("statement", ["commit", " -- done\n COMMIT ", "/* x */ rollback", "end", "savepoint a", "start transaction"])
+def test_ending_a_nested_block_by_hand_raises_before_anything_is_lost(db, statement):
+    with pytest.raises(TransactionMisused, match="begins and ends it"), db.transaction():
+        insert(db, "a")
+        with db.transaction():
+            insert(db, "b")
+            db.execute(statement)
+    assert names(db) == []
+
+
+def test_a_transaction_takes_its_connection_with_the_first_statement(db):
+    with db.transaction():
+        assert db.pool.in_use == 0
+        insert(db, "a")
+        assert db.pool.in_use == 1
+    assert db.pool.in_use == 0 and names(db) == ["a"]
+
+
+def test_a_connection_that_could_not_be_had_is_not_swallowed(fresh_postgres_dsn):
+    from nucleon.postgres import PoolExhausted, Postgres
+
+    db = Postgres(dsn=fresh_postgres_dsn, maximum=1, wait_seconds=0.05)
+    done = []
+    with db.connection():
+        other = gevent.spawn(_swallowing, db, done)
+        with pytest.raises(TransactionMisused) as caught:
+            other.get(timeout=5)
+        assert isinstance(caught.value.__cause__, PoolExhausted)
+    assert done == []
+    db.stop()
+
+
+def _swallowing(db, done):
+    from nucleon.postgres import PoolExhausted
+
+    with db.transaction():
+        db.after_commit(lambda: done.append(1))
+        with pytest.raises(PoolExhausted):
+            insert(db, "a")
+
+
+def test_after_commit_of_a_nested_block_that_failed_does_not_run(db):
+    seen = []
+    with db.transaction():
+        with pytest.raises(ZeroDivisionError), db.transaction():
+            db.after_commit(lambda: seen.append("inner"))
+            raise ZeroDivisionError
+        db.after_commit(lambda: seen.append("outer"))
+        db.after_commit(lambda: 1 / 0)
+        db.after_commit(lambda: seen.append("last"))
+    assert seen == ["outer", "last"]
+    db.after_commit(lambda: seen.append("none open"))
+    assert seen[-1] == "none open"
