@@ -7,19 +7,23 @@ names its application, in pyproject.toml
     nucleon_app = "app:app"
 
 or has a nucleon app in `app.py` or `app/__init__.py` beside its configuration. Then it patches the standard library before any
-conftest or test is imported, and offers the fixtures `app` (configured for the environment "test") and `client` (started and stopped
-for each test). Servers that the settings do not name are embedded ones, shared by the test run.
+conftest or test is imported, and offers the fixtures `app` (configured for the environment "test"), `client` (started and stopped
+for each test), `db` (rolled back after each test) and `committed_db` (a database for the test). Servers that the settings do not name are
+embedded ones, shared by the test run.
 """
 
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from nucleon.postgres import Postgres
     from nucleon.testing.client import Client
+    from nucleon.testing.databases import Template
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,24 +60,83 @@ def application_named(config: pytest.Config) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def app(pytestconfig: pytest.Config) -> Any:
-    """The project's application with the settings of the environment "test"; not started."""
+def app(pytestconfig: pytest.Config) -> Iterator[Any]:
+    """The project's application with the settings of the environment "test"; not started.
+
+    Its databases with migrations are copies made for this run.
+    """
     named = application_named(pytestconfig)
     if named is None:
         pytest.fail('no application to test: write nucleon_app = "MODULE:APP" under [tool.pytest.ini_options]')
-    return _configured(named, pytestconfig.rootpath)
+    application, code = _configured(named, pytestconfig.rootpath)
+    with _copies_of_databases(application, code, pytestconfig.rootpath):
+        yield application
 
 
 @pytest.fixture
-def client(app: Any) -> "Iterator[Client]":
+def client(request: pytest.FixtureRequest, app: Any) -> "Iterator[Client]":
     """A client of the application, which is started for the test and stopped after it."""
     from nucleon.testing.client import Client
 
+    for name in ("db", "committed_db"):  # before the start hooks, wherever the test names it
+        if name in request.fixturenames:
+            request.getfixturevalue(name)
     with Client(app) as client:
         yield client
 
 
-def _configured(named: str, project: Path) -> Any:
+@pytest.fixture
+def db(request: pytest.FixtureRequest, app: Any) -> "Iterator[Postgres]":
+    """The application's `Postgres`, inside a transaction that is rolled back after the test (all of them, when there are several)."""
+    from nucleon.testing.rolled_back import rolled_back
+
+    if "committed_db" in request.fixturenames:
+        pytest.fail("db rolls back what committed_db would commit: take one of them")
+    databases = _databases_of(app)
+    with rolled_back(*databases.values()):
+        yield next(iter(databases.values()))
+
+
+@pytest.fixture
+def committed_db(app: Any) -> "Iterator[Postgres]":
+    """The application's `Postgres` on a database of this test's own, where commits are commits (all of them, when there are several)."""
+    from nucleon.testing.databases import committed
+
+    databases = _databases_of(app)
+    with ExitStack() as stack:
+        for name, database in databases.items():
+            stack.enter_context(committed(database, _templates[name]))
+        yield next(iter(databases.values()))
+
+
+def _databases_of(application: Any) -> "dict[str, Postgres]":
+    found = {name: one for name, one in application.resources.items() if getattr(one, "kind", None) == "postgres"}
+    if not found:
+        pytest.fail(f"the app {application.name} uses no PostgreSQL: db = app.use(Postgres())")
+    return found
+
+
+_templates: "dict[str, Template]" = {}
+
+
+@contextmanager
+def _copies_of_databases(application: Any, code: Path, project: Path) -> Iterator[None]:
+    """Move each database that has migrations to a copy of its template, until the run ends."""
+    with ExitStack() as stack:
+        for name, resource in application.resources.items():
+            if getattr(resource, "kind", None) == "postgres":
+                from nucleon.postgres.migrating import folder_of
+                from nucleon.testing.databases import template_of
+
+                folder = folder_of(resource.settings, name, code, project)
+                _templates[name] = template = template_of(resource.settings, project, name, folder)
+                if template.name is not None:
+                    resource.configure(stack.enter_context(template.copy()), name)
+        yield
+
+
+def _configured(named: str, project: Path) -> tuple[Any, Path]:
+    """Return the application and the folder of its code."""
     import sys
 
     from nucleon import config
@@ -87,19 +150,7 @@ def _configured(named: str, project: Path) -> Any:
     config.refuse_missing_servers(settings)
     application.configure(settings.sections)
     application.check()
-    code = Path(str(sys.modules[module].__file__)).parent
-    for section, resource in application.resources.items():
-        if getattr(resource, "kind", None) == "postgres":
-            _bring_up_to_date(resource.settings, section, code, project)
-    return application
-
-
-def _bring_up_to_date(settings: Any, name: str, code: Path, project: Path) -> None:
-    from nucleon.postgres.migrating import be_current, folder_of
-
-    folder = folder_of(settings, name, code, project)
-    if folder is not None:
-        be_current(settings, folder, name, may_apply=True, tell=print)
+    return application, Path(str(sys.modules[module].__file__)).parent
 
 
 def _imported(module: str, name: str) -> Any:
