@@ -13,6 +13,7 @@ HOT = (
     "nucleon.http.malformed", "nucleon.http.fields", "nucleon.http.head", "nucleon.http.chunks", "nucleon.http.reply",
     "nucleon.message.request", "nucleon.message.response", "nucleon.wsgi",
     "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
+    "nucleon.redis.link",
 )  # fmt: skip
 """Typed Python: compiled, or run as it is."""
 TWINS = ("nucleon.http.clock", "nucleon.server.wire")

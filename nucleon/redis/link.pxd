@@ -1,0 +1,35 @@
+# C types for the path of every command through link.py; the code itself is there, and runs without this file.
+import cython
+
+cdef class Call:
+    cdef public Py_ssize_t size, wanted
+    cdef public object raws, reply, greenlet
+    cdef public list replies
+    cdef public double began, ends
+    cdef public bint by_deadline
+    cdef public int fate
+
+cdef class Link:
+    cdef public object connection, ended, roomy, why, hub, loop, peek, pending, recv_into, send, reader, feed, gets, view, left, calls
+    cdef public object timer, read_watcher, write_watcher
+    cdef public bytearray buffer
+    cdef public list out
+    cdef public bint is_lost, is_retired, is_scheduled, is_blocked, is_clean
+    cdef public Py_ssize_t reply_bytes, most_calls, most_bytes, reserved, unsent, bytes, partial
+    cdef public double patience, received_at, timer_at
+
+    cpdef bint has_room(self, Py_ssize_t size) except -1
+    cpdef bint may_take(self, Py_ssize_t size) except -1
+    @cython.locals(ends=double, by_deadline=bint, is_idle=bint, call=Call)
+    cpdef object ask(self, object data, Py_ssize_t wanted, object raws, double now)
+    @cython.locals(call=Call)
+    cpdef object error_of(self, Call call)
+    cpdef bint is_stuck(self) except -1
+    @cython.locals(out=list, sent=Py_ssize_t)
+    cpdef object flush(self)
+    @cython.locals(count=Py_ssize_t)
+    cpdef object readable(self)
+    @cython.locals(call=Call)
+    cpdef object drain(self)
+    cpdef object taken(self, bint is_decoded)
+    cpdef object lose(self, object why)
