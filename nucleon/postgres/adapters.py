@@ -5,6 +5,7 @@ import enum
 from typing import Any
 
 import msgspec
+import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
 
@@ -44,7 +45,7 @@ def register_parameters() -> None:
 
 
 def _bytes(value: Any, cursor: Any) -> bytes | None:
-    view = psycopg2.extensions.BINARY(value, cursor)  # type: ignore[attr-defined]
+    view = psycopg2.BINARY(value, cursor)
     return None if view is None else bytes(view)
 
 

@@ -1,9 +1,8 @@
 """`Postgres`: the resource that an application uses."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from itertools import count
 from typing import Any, ClassVar, TypeVar
 
@@ -13,7 +12,7 @@ import psycopg2.extras
 from greenlet import getcurrent
 
 from nucleon.errors import Problem
-from nucleon.pool import Limits, Pool, Slot
+from nucleon.pool import Limits, Pool
 from nucleon.postgres.adapters import register_parameters
 from nucleon.postgres.connect import Setup, check, opener
 from nucleon.postgres.connection import Connection, install, is_alive
@@ -22,7 +21,6 @@ from nucleon.postgres.hosts import Conninfo
 from nucleon.postgres.listening import PAYLOAD_BYTES, Channels, Listener
 from nucleon.postgres.paging import Paging
 from nucleon.postgres.queries import Queries
-from nucleon.postgres.rows import reader
 from nucleon.postgres.session import (
     IDLE,
     Parameters,
@@ -31,12 +29,11 @@ from nucleon.postgres.session import (
     cleaner,
     give_back,
     is_retryable,
-    parameters_from,
     pause_before_retry,
-    rollback,
     run,
 )
 from nucleon.postgres.settings import Settings as PostgresSettings
+from nucleon.postgres.streaming import Streaming
 from nucleon.postgres.tables import Tables
 from nucleon.postgres.transaction import Savepoint, Transaction, begin_from
 from nucleon.secret import Secret
@@ -47,7 +44,7 @@ RETRIES_OF_ONE_STATEMENT = 3
 _cursor_numbers = count(1)
 
 
-class Postgres(Tables, Paging, Queries):
+class Postgres(Tables, Paging, Queries, Streaming):
     """A PostgreSQL database behind a bounded pool of green connections.
 
     Nothing is opened before the first statement. Every method raises `Problem`s: 404 no row, 409 unique, foreign key or
@@ -97,60 +94,6 @@ class Postgres(Tables, Paging, Queries):
 
     def __repr__(self) -> str:
         return f"<Postgres {self.name}: {self.pool!r}>"
-
-    def stream(
-        self, kind: type[T], statement: Statement, *args: Any, batch_rows: int = 500, **named: Any
-    ) -> Generator[T, None, None]:
-        """Yield rows from a server-side cursor, `batch_rows` at a time; closing the iterator closes the cursor.
-
-        It runs in the open transaction, or on a connection of its own until it ends or is closed.
-        """
-        if (transaction := self._transaction()) is not None:
-            transaction.forbid_replay()
-            yield from self._fetch(kind, transaction.run, statement, parameters_from(args, named), batch_rows)
-            return
-        slot = self.pool.take()
-        try:
-            run(slot, "BEGIN READ ONLY")
-            run_one = partial(run, slot, resource=self.name)
-            yield from self._fetch(kind, run_one, statement, parameters_from(args, named), batch_rows)
-        finally:
-            self._end_stream(slot)
-
-    def _end_stream(self, slot: Slot[Connection]) -> None:
-        touched, slot.touched = slot.touched, False
-        try:
-            if not slot.thing.closed:
-                rollback(slot)
-        except Exception:  # noqa: BLE001  the rows were read; a connection that does not answer is closed
-            slot.thing.shut()
-        finally:
-            slot.touched = touched and slot.touched
-            give_back(self.pool, slot)
-
-    def _fetch(
-        self, kind: type[T], run_one: Callable[..., Result], statement: Statement, parameters: Parameters, batch_rows: int
-    ) -> Iterator[T]:
-        name = f"nucleon_{next(_cursor_numbers)}"
-        text = statement if isinstance(statement, str) else self._text(statement)
-        run_one(f"DECLARE {name} NO SCROLL CURSOR FOR {text}", parameters)
-        complete = False
-        try:
-            while True:
-                result = run_one(f"FETCH {batch_rows} FROM {name}")
-                yield from reader(kind, result.columns).all(result.rows)
-                if len(result.rows) < batch_rows:
-                    complete = True
-                    break
-        finally:
-            transaction = self._current.get()
-            if transaction is not None and (complete or (transaction.failed is None and not transaction.done)):
-                run_one(f"CLOSE {name}")
-
-    def _text(self, statement: Any) -> str:
-        with self.connection() as connection:
-            text: str = statement.as_string(connection)
-        return text
 
     # Transactions and connections
 

@@ -4,11 +4,8 @@ How is studied once for each type and shape of row. The types of the values are 
 what clients send, and a row that an older release wrote must stay readable.
 """
 
-import datetime
-import decimal
 import types
 import typing
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields
@@ -18,13 +15,19 @@ from operator import attrgetter, itemgetter, or_
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
+import psycopg2.extensions
+import psycopg2.extras  # registers ranges, UUIDs and JSON
 
 from nucleon.postgres.errors import StatementFailed
+from nucleon.postgres.texts import Text, reader_of_text
 
 Row = tuple[Any, ...]
+JSON, JSONB, BYTEA = 114, 3802, 17
 Columns = tuple[tuple[str, int], ...]
 """Name and type (its OID) of each column."""
-SINGLE = (int, str, float, bool, bytes, uuid.UUID, decimal.Decimal, datetime.datetime, datetime.date, datetime.time, datetime.timedelta)
+
+KNOWN_TYPES = frozenset({*psycopg2.extensions.string_types, JSON, JSONB, BYTEA})
+"""OIDs that psycopg2 makes values of; others come as text."""
 
 _name_and_type = attrgetter("name", "type_code")
 
@@ -61,7 +64,7 @@ def _study(kind: Any, columns: Columns) -> Reader:
     if kind is tuple:
         return Reader(lambda row: row, list)
     if _is_single(kind):
-        return _single(kind)
+        return _single(kind, columns[0])
     wanted = fields_of(kind)
     found = [field for field in wanted if field.name in names]
     _refuse_twins([name for name in names if any(field.name == name for field in found)], kind)
@@ -69,10 +72,11 @@ def _study(kind: Any, columns: Columns) -> Reader:
     if missing:
         needed = ", ".join(missing)
         raise StatementFailed(f"the statement gives no column {needed}, which {kind.__name__} needs; it gives {', '.join(names)}")
-    return _record(kind, wanted, found, names)
+    return _record(kind, wanted, found, columns)
 
 
 reader: Callable[[Any, Columns], Reader] = lru_cache(maxsize=2048)(_study)
+"""`_study`, kept."""
 
 
 def fields_of(kind: Any) -> list[Field]:
@@ -117,11 +121,12 @@ def holds_records(kind: Any) -> bool:
 
 
 def _is_single(kind: Any) -> bool:
-    if isinstance(kind, type):
-        return issubclass(kind, SINGLE) or not (
-            issubclass(kind, (dict, msgspec.Struct)) or hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__annotations__")
-        )
-    return not hasattr(kind, "__required_keys__")
+    return not (
+        (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+        or hasattr(kind, "__dataclass_fields__")  # dataclass
+        or hasattr(kind, "_fields")  # NamedTuple
+        or hasattr(kind, "__required_keys__")  # TypedDict
+    )
 
 
 def _refuse_twins(names: list[str], kind: Any) -> None:
@@ -130,38 +135,49 @@ def _refuse_twins(names: list[str], kind: Any) -> None:
         raise StatementFailed(f"the statement gives several columns {', '.join(twins)} for {kind.__name__}: name them apart (as)")
 
 
-def _single(kind: Any) -> Reader:
+def _single(kind: Any, column: tuple[str, int]) -> Reader:
     kind = unconstrained(kind)
+    if column[1] not in KNOWN_TYPES and (read := reader_of_text(kind)) is not None:
+        return Reader(lambda row: _from_text(read, row[0]), lambda rows: [_from_text(read, row[0]) for row in rows])
     many = list[kind]
     return Reader(lambda row: _converted(row[0], kind), lambda rows: _converted([row[0] for row in rows], many))
 
 
-def _record(kind: Any, wanted: list[Field], found: list[Field], names: list[str]) -> Reader:
+column_reader: Callable[[Any, tuple[str, int]], Reader] = lru_cache(maxsize=2048)(_single)
+"""What reads the first column as `kind`, records from JSON or a composite included."""
+
+
+def _record(kind: Any, wanted: list[Field], found: list[Field], columns: Columns) -> Reader:
+    names = [name for name, _ in columns]
     by_name = {field.name: field.kind for field in found}
-    kept = [at for at, name in enumerate(names) if name in by_name]
     positional = _takes_positions(kind) and found == wanted[: len(found)]
-    if positional:
-        kept = [names.index(field.name) for field in found]
+    kept = [names.index(field.name) for field in found] if positional else [at for at, name in enumerate(names) if name in by_name]
     kinds: Any = tuple[tuple(by_name[names[at]] for at in kept)]  # type: ignore[misc]
     many: Any = list[kinds]
-    pick = None if kept == list(range(len(names))) else _picker(kept)
-    if positional:
-        if pick is None:
-            return Reader(
-                lambda row: kind(*_converted(row, kinds)),
-                lambda rows: list(starmap(kind, _converted(rows, many))),
-            )
+    pick = _picker(kept, len(names), _texts(kept, columns, by_name))
+    keep: Callable[[Row], Row] = pick or tuple
+    if positional and pick is None:
         return Reader(
-            lambda row: kind(*_converted(pick(row), kinds)),
-            lambda rows: list(starmap(kind, _converted(list(map(pick, rows)), many))),
+            lambda row: kind(*_converted(row, kinds)),
+            lambda rows: list(starmap(kind, _converted(rows, many))),
         )
-    keep = pick or tuple
+    if positional:
+        return Reader(
+            lambda row: kind(*_converted(keep(row), kinds)),
+            lambda rows: list(starmap(kind, _converted(list(map(keep, rows)), many))),
+        )
     keys = [_attribute_of(kind, names[at]) for at in kept]
 
     def read(rows: Sequence[Row]) -> list[Any]:
         return [kind(**dict(zip(keys, row, strict=True))) for row in _converted([keep(row) for row in rows], many)]
 
     return Reader(lambda row: read((row,))[0], read)
+
+
+def _texts(kept: list[int], columns: Columns, by_name: dict[str, Any]) -> dict[int, Text]:
+    """Return what reads those kept columns that psycopg2 does not know and hands over as text, by their place among the kept."""
+    unknown = [(at, reader_of_text(by_name[columns[place][0]])) for at, place in enumerate(kept) if columns[place][1] not in KNOWN_TYPES]
+    return {at: read for at, read in unknown if read is not None}
 
 
 def _takes_positions(kind: Any) -> bool:
@@ -176,13 +192,27 @@ def _attribute_of(kind: Any, column: str) -> str:
     return column
 
 
-def _picker(kept: list[int]) -> Callable[[Row], Row]:
-    if not kept:
-        return lambda row: ()
-    if len(kept) == 1:
-        only = kept[0]
-        return lambda row: (row[only],)
-    return itemgetter(*kept)
+def _picker(kept: list[int], width: int, texts: dict[int, Text]) -> Callable[[Row], Row] | None:
+    """Return what takes the kept columns out of a row and reads texts; None when the row is as it should be."""
+    if texts:
+        reads = [texts.get(at) for at in range(len(kept))]
+        return lambda row: tuple(
+            [row[place] if read is None else _from_text(read, row[place]) for place, read in zip(kept, reads, strict=True)]
+        )
+    if kept == list(range(width)):
+        return None
+    if len(kept) > 1:
+        return itemgetter(*kept)
+    return lambda row: tuple([row[place] for place in kept])
+
+
+def _from_text(read: Text, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value  # null, or a type that the service taught psycopg2 itself
+    try:
+        return read(value)
+    except msgspec.ValidationError as error:
+        raise StatementFailed("a row does not fit the type it is read as") from error
 
 
 def _converted(values: Any, kind: Any) -> Any:

@@ -15,6 +15,7 @@ class Settings:
     connect_seconds: for all addresses of all hosts together.
     application_name: as PostgreSQL shows it; empty: what the dsn says, else "nucleon".
     reset: "seen" cleans the session (DISCARD ALL) when a statement that changes it was seen; "always" after every use.
+    stream_seconds: how long a stream without a deadline waits for its next batch; 0: for ever.
     transaction_retries: how often a route with `transaction=True` repeats its statements after a serialization failure or deadlock.
     cursor_key: signs the cursors of pages; without it the dsn is the secret. cursor_seconds: how long a cursor is good; 0: for ever.
     migrations: the folder of the migrations, from the project's; "" finds `migrations/`. migrations_lock_seconds: how long one try of a
@@ -40,6 +41,7 @@ class Settings:
     cancel_grace_seconds: float = 0.5
     application_name: str = ""
     reset: str = "seen"
+    stream_seconds: float = 60.0
     transaction_retries: int = 3
     cursor_key: Secret[str] | None = None
     cursor_seconds: float = 86_400.0

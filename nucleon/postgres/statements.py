@@ -10,7 +10,7 @@ import msgspec
 from psycopg2.sql import Composable
 
 from nucleon.postgres.errors import NoRow, SeveralRows
-from nucleon.postgres.rows import Row, reader
+from nucleon.postgres.rows import Row, column_reader, reader
 from nucleon.postgres.session import Parameters, Result, Statement, parameters_from
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Statements(ABC):
         kind, statement, args = _kind_first(args)
         result = self._run(statement, parameters_from(args, named))
         value = only(result.rows)[0]
-        return value if kind is None or type(value) is kind else reader(kind, result.columns[:1]).one((value,))
+        return value if kind is None or type(value) is kind else column_reader(kind, result.columns[0]).one((value,))
 
     @overload
     def values(self, kind: type[T], statement: Statement, /, *args: Any, **named: Any) -> list[T]: ...
@@ -59,7 +59,7 @@ class Statements(ABC):
         result = self._run(statement, parameters_from(args, named))
         if kind is None:
             return [row[0] for row in result.rows]
-        return reader(kind, result.columns[:1]).all([row[:1] for row in result.rows])
+        return column_reader(kind, result.columns[0]).all(result.rows)
 
     def execute(self, statement: Statement, *args: Any, **named: Any) -> int:
         """Run a statement and return how many rows it touched."""
