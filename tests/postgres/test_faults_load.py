@@ -89,7 +89,7 @@ def test_restarts_under_load_lose_and_double_nothing(durable):
     assert committed <= kept <= committed | unknown, "what failed with a known outcome is not there"
     assert "twice" not in told.values() and database.pool.in_use == 0
     sessions = "select count(*) from pg_stat_activity where application_name = 'nucleon'"
-    assert durable.administer(sessions) == [(database.pool.size,)]
+    eventually(lambda: durable.administer(sessions) == [(database.pool.size,)])  # one may still be opening
     database.stop()
 
 
