@@ -21,10 +21,12 @@ class Identified(Protocol):
 class RequestId:
     """A context variable for an id: it takes the id itself, or what has it; making one costs more than most requests need."""
 
-    __slots__ = ("_variable", "reset", "set")
+    __slots__ = ("_variable", "carrier", "reset", "set")
 
     def __init__(self) -> None:
         self._variable: ContextVar[str | Identified | None] = ContextVar("nucleon_request_id", default=None)
+        self.carrier: Callable[[], str | Identified | None] = self._variable.get
+        """Returns what was set, without making an id: the same object for as long as the request is the same."""
         self.set: Callable[[str | Identified | None], Token[str | Identified | None]] = self._variable.set
         self.reset: Callable[[Token[str | Identified | None]], None] = self._variable.reset
 
@@ -64,6 +66,10 @@ class QueryEnded(Protocol):
     def __call__(self, *, resource: str, statement: str, seconds: float, error: BaseException | None) -> None: ...
 
 
+class StatementRepeated(Protocol):
+    def __call__(self, *, resource: str, statement: str, count: int) -> None: ...
+
+
 class ConnectionOpened(Protocol):
     def __call__(self, *, resource: str, seconds: float) -> None: ...
 
@@ -82,6 +88,8 @@ class PoolWaited(Protocol):
 
 request_ended: Hook[RequestEnded] = Hook("request_ended")
 query_ended: Hook[QueryEnded] = Hook("query_ended")
+statement_repeated: Hook[StatementRepeated] = Hook("statement_repeated")
+"""One request has run the same statement `count` times, the number at which that is told; spoken once for each request and statement."""
 connection_opened: Hook[ConnectionOpened] = Hook("connection_opened")
 connection_failed: Hook[ConnectionFailed] = Hook("connection_failed")
 connection_closed: Hook[ConnectionClosed] = Hook("connection_closed")

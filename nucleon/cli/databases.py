@@ -51,6 +51,18 @@ def code_folder(target: "Target") -> Path:
     return Path(file).resolve().parent if file else target.project
 
 
+def watch_repeats(application: Any, config: Config) -> None:
+    """Count statements that one request repeats; in development tell them in the log."""
+    limits = {}
+    for name, resource in getattr(application, "resources", {}).items():
+        if getattr(resource, "kind", None) == "postgres" and config.sections[name].repeats_told:
+            limits[name] = config.sections[name].repeats_told
+    if limits:
+        from nucleon.postgres.repeats import Repeats
+
+        Repeats(limits, with_places=config.environment == "development")
+
+
 def modules_of(target: "Target") -> list[ModuleType]:
     """Return the application's own modules that are imported: those below its package and its project, without installed ones."""
     code = code_folder(target)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nucleon import green
-from nucleon.cli.databases import Database, bring_up_to_date, databases_of
+from nucleon.cli.databases import Database, bring_up_to_date, databases_of, watch_repeats
 from nucleon.cli.target import Target, application_from, target_from
 from nucleon.config import (
     EMBEDDED_ENVIRONMENTS,
@@ -92,6 +92,7 @@ def prepared(ask: Ask, *, announce: bool = True, with_schema: bool = True) -> Pr
         application.check()
         if with_schema:
             bring_up_to_date(application, config, ask.target, announce=announce)
+        watch_repeats(application, config)
     return Program(application, config, ours)
 
 

@@ -21,6 +21,7 @@ class Settings:
     migrations: the folder of the migrations, from the project's; "" finds `migrations/`. migrations_lock_seconds: how long one try of a
     migration waits for a lock (so long others wait behind it); migrations_wait_seconds: how long it goes on trying, and waits for its turn.
     migrations_newer: "refuse" to start, or "allow" it, when the database has migrations that the code does not know.
+    repeats_told: how often one request runs the same statement before that is counted, and told in development; 0: never.
     """
 
     dsn: Secret[str] | None = None
@@ -49,6 +50,7 @@ class Settings:
     migrations_lock_seconds: float = 2.0
     migrations_wait_seconds: float = 300.0
     migrations_newer: str = "refuse"
+    repeats_told: int = 5
 
     def __post_init__(self) -> None:
         if self.reset not in ("seen", "always"):

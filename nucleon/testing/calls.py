@@ -20,6 +20,10 @@ class Calls:
         """Carry one request. target: path and query string as on the wire. Subclasses say how."""
         raise AssertionError("a subclass carries the request")
 
+    def send_within(self, max_queries: int, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Carry one request that may make so many queries. Only a client in the process of the application can count them."""
+        raise TypeError(f"max_queries={max_queries}: the queries of a server in another process cannot be counted, use Client(app)")
+
     def request(
         self,
         method: str,
@@ -29,8 +33,12 @@ class Calls:
         headers: Mapping[str, str] | None = None,
         json: Any = msgspec.UNSET,
         body: bytes | str = b"",
+        max_queries: int | None = None,
     ) -> Answer:
-        """Send a request and return its answer. json: anything msgspec can encode; body: bytes as they are, instead."""
+        """Send a request and return its answer. json: anything msgspec can encode; body: bytes as they are, instead.
+
+        max_queries: raise `AssertionError` with the list of its statements when the request makes more (a stream: when it was read).
+        """
         fields = {name.lower(): value for name, value in (headers or {}).items()}
         content = body.encode() if isinstance(body, str) else body
         if json is not msgspec.UNSET:
@@ -42,7 +50,10 @@ class Calls:
             fields.setdefault("cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))
         if content or method in ("POST", "PUT", "PATCH"):
             fields.setdefault("content-length", str(len(content)))
-        answer = self.send(method, path, fields, content)
+        if max_queries is None:
+            answer = self.send(method, path, fields, content)
+        else:
+            answer = self.send_within(max_queries, method, path, fields, content)
         self._remember(answer)
         return answer
 

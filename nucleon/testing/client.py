@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from nucleon.green import deadline_at
 from nucleon.message import Headers, Request, Response
 from nucleon.testing.answer import Answer
+from nucleon.testing.budget import Budget
 from nucleon.testing.calls import Calls
 
 __all__ = ["Answer", "Client"]
@@ -58,8 +59,19 @@ class Client(Calls):
             self._open.clear()
             self.application.stop()
 
+    def send_within(self, max_queries: int, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Carry one request into the application and count the queries that it makes."""
+        resources = getattr(self.application, "resources", {})
+        databases = [name for name, one in resources.items() if getattr(one, "kind", None) == "postgres"]
+        with Budget(max_queries, databases, f"{method} {target}") as budget:
+            return self._send(method, target, headers, body, budget.check)
+
     def send(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
         """Carry one request into the application."""
+        return self._send(method, target, headers, body, _nothing)
+
+    def _send(self, method: str, target: str, headers: dict[str, str], body: bytes, afterwards: Callable[[], None]) -> Answer:
+        """Carry one request into the application; call `afterwards` when its answer was closed."""
         path, _, query_string = target.partition("?")
         fields = {"host": "testserver", "accept": "*/*", **self.headers, **headers}
         instant = monotonic() + self.deadline_seconds
@@ -73,12 +85,17 @@ class Client(Calls):
             if response in self._open:
                 self._open.remove(response)
                 context.run(response.close)
+                afterwards()
 
         if method == "HEAD" or isinstance(response.body, bytes):
             content = b"" if method == "HEAD" or not isinstance(response.body, bytes) else response.body
             close()
             return Answer(response.status, response.headers, [content], close)
         return Answer(response.status, response.headers, _in(context, response, close), close)
+
+
+def _nothing() -> None:
+    return None
 
 
 def _in(context: Context, response: Response, close: Callable[[], None]) -> Iterator[bytes]:
