@@ -13,6 +13,8 @@ cdef class Start:
     cdef public list headers
     cdef public bint sent
     cdef public list written
+    cdef public object early
+    cdef public object wire
 
 cdef class Input:
     cdef public bytes _held

@@ -1,5 +1,8 @@
 """The border post, both directions of PEP 3333: any WSGI application runs on our server, our app runs on any WSGI server."""
 
+import os
+import re
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -20,6 +23,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 _KEYS: dict[str, str] = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 _STATUSES: dict[str, int] = {}
 _STATUSES_MAXIMUM = 256
+_STATUS = re.compile(r"[1-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?")  # PEP 3333, "The start_response() Callable"
 _DEFAULT_AUTHORITY = ("localhost", "")
 
 
@@ -228,7 +232,7 @@ NO_INPUT = Input(None)
 
 
 class FileWrapper:
-    """`wsgi.file_wrapper`: a file in blocks."""
+    """`wsgi.file_wrapper`: a file in blocks; our server sends one of the file system by sendfile(2)."""
 
     def __init__(self, file: Any, block_bytes: int = 65_536) -> None:
         self._file = file
@@ -238,6 +242,22 @@ class FileWrapper:
         while block := self._file.read(self._block_bytes):
             yield block
 
+    def is_plain(self) -> bool:
+        """Tell whether this is a regular file of the file system."""
+        try:
+            return stat.S_ISREG(os.fstat(self._file.fileno()).st_mode) and self._file.tell() >= 0
+        except (AttributeError, OSError, ValueError):
+            return False
+
+    def place(self) -> tuple[int, int]:
+        """Return where reading goes on, and how many bytes there are from there, of a plain file."""
+        start: int = self._file.tell()
+        return start, max(0, os.fstat(self._file.fileno()).st_size - start)
+
+    def fileno(self) -> int:
+        """Return the descriptor of a plain file."""
+        return int(self._file.fileno())
+
     def close(self) -> None:
         close = getattr(self._file, "close", None)
         if close is not None:
@@ -245,9 +265,13 @@ class FileWrapper:
 
 
 class Start:
-    """The `start_response` of one request, and its `write`. id: of the request, for log lines."""
+    """The `start_response` of one request, and its `write`.
 
-    __slots__ = ("_environ", "_id", "headers", "sent", "status", "written")
+    id: of the request, for log lines. early: takes what is written before the application returns, and sends it over `wire`; without
+    it that is held.
+    """
+
+    __slots__ = ("_environ", "_id", "early", "headers", "sent", "status", "wire", "written")
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self._environ = environ
@@ -256,6 +280,8 @@ class Start:
         self.headers: list[tuple[str, str]] | None = None
         self.sent = False
         self.written: list[bytes] | None = None
+        self.early: Callable[[Start, bytes], None] | None = None
+        self.wire: Any = None
 
     def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None) -> Callable[[bytes], None]:
         if exc_info is not None:
@@ -268,9 +294,12 @@ class Start:
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Hold data in front of the iterable's."""
+        """Send data in front of the iterable's."""
         if not isinstance(data, bytes):
             raise TypeError(f"write() takes bytes, not {type(data).__name__}")
+        if self.early is not None:
+            self.early(self, data)
+            return
         if self.written is None:
             self.written = []
         self.written.append(data)
@@ -284,8 +313,8 @@ class Start:
 
 
 def _status_from(status: str) -> int:
-    if not status[:3].isdigit() or not status[:3].isascii():
-        raise ValueError(f"{status!r} is not a status")
+    if not isinstance(status, str) or _STATUS.fullmatch(status) is None:
+        raise ValueError(f"{status!r} is not a status: three digits, a space and a phrase in one line")
     code = int(status[:3])
     if len(_STATUSES) < _STATUSES_MAXIMUM and len(status) < 64:
         _STATUSES[status] = code
@@ -311,6 +340,8 @@ def respond_to(application: Application, environ: dict[str, Any], start: Start) 
 
 
 def _whole_or_streamed(result: Iterable[bytes], start: Start) -> Response:
+    if type(result) is FileWrapper and start.status and start.written is None:
+        return Response(result, start.status, start.headers)
     close: Callable[[], None] | None = getattr(result, "close", None)
     try:
         if isinstance(result, (list, tuple)):

@@ -15,6 +15,8 @@ _V2_BYTES = 4096  # addresses take at most 216; the rest are extensions that we 
 _V1 = re.compile(
     rb"PROXY (?:(?P<unknown>UNKNOWN)(?: [^\r\n]*)?|TCP(?P<family>[46]) (?P<source>\S+) \S+ (?P<port>[0-9]{1,5}) [0-9]{1,5})\r\n"
 )
+LONGEST_BYTES = 16 + _V2_BYTES
+"""No header is longer."""
 _LOCAL, _PROXY = 0x20, 0x21
 _V4_BYTES, _V6_BYTES, _UNIX_BYTES = 12, 36, 216
 _BLOCKS = {0x11: _V4_BYTES, 0x12: _V4_BYTES, 0x21: _V6_BYTES, 0x22: _V6_BYTES, 0x31: _UNIX_BYTES, 0x32: _UNIX_BYTES, 0x00: 0}

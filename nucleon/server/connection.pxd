@@ -14,6 +14,9 @@ cdef class Connection:
     cdef public Py_ssize_t _head_seen
     cdef public object _io
     cdef public bint _paused
+    cdef public Py_ssize_t _slow_bytes
+    cdef public Py_ssize_t _slow_ticks
+    cdef public object early
     cdef public object body
     cdef public bint eof
     cdef public RequestHead head

@@ -4,7 +4,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-from gevent import get_hub, getcurrent
+from gevent import get_hub, getcurrent, sleep
 
 from nucleon.errors import Problem, Unavailable
 from nucleon.http import MalformedInput, reply_head
@@ -23,6 +23,8 @@ log = logging.getLogger("nucleon.server")
 _LINGER_BYTES = 4_194_304  # what a lingering close reads and drops at most
 _HELD_BYTES = 65_536  # of answers to pipelined requests that wait for those behind them
 _READ, _WRITE = 1, 2
+_FILE_BYTES = 262_144  # of a file by one call: a slow disk holds up all others for so long
+_FILE_TURN_BYTES = 1_048_576  # after so many bytes of a file the others have their turn
 _TIMEOUT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 
 
@@ -35,12 +37,13 @@ class Connection:
 
     pending: bytes received and not used yet. worker: what runs the request. waiting: the greenlet that waits for the client.
     since: the tick at which the current wait began; is_idle: it is for the next request, not for the rest of a head.
-    may_hold: the answer may wait in `held` for those behind it. The callbacks run in the hub.
+    may_hold: the answer may wait in `held` for those behind it. early: the body whose head left before the application returned.
+    The callbacks run in the hub.
     """
 
     __slots__ = (
-        "_dropped_bytes", "_head_seen", "_io", "_paused", "body", "eof", "head", "held", "is_idle", "late", "may_hold",
-        "overdue_at", "peer", "pending", "scheme", "server", "since", "state", "waiting", "wire", "worker",
+        "_dropped_bytes", "_head_seen", "_io", "_paused", "_slow_bytes", "_slow_ticks", "body", "early", "eof", "head", "held",
+        "is_idle", "late", "may_hold", "overdue_at", "peer", "pending", "scheme", "server", "since", "state", "waiting", "wire", "worker",
     )  # fmt: skip
 
     def __init__(self, server: Core, wire: Wire, peer: str, scheme: str = "http") -> None:
@@ -64,6 +67,9 @@ class Connection:
         self._head_seen = 0
         self._dropped_bytes = 0
         self._paused = False
+        self._slow_bytes = 0
+        self._slow_ticks = 0
+        self.early: Any = None
         self._io: Any = server.loop.io(wire.fd, _READ)
         self._io.start(self.on_readable)
 
@@ -105,8 +111,20 @@ class Connection:
             self.eof = True
         if self.eof or self._paused:
             self._io.stop()
+        if self.eof and self._is_in_vain():
+            self.worker.leave()
+            return
         if self.waiting is not None and self.body is not None:
             self.waiting.switch()
+
+    def _is_in_vain(self) -> bool:
+        """Tell whether nobody will read the answer to a request that changes nothing.
+
+        A reset says so. The end of input says so when a proxy sent it; another client may have closed only its own half (RFC 9112 9.6).
+        """
+        if self.worker is None or self.head is None or self.head.method not in ("GET", "HEAD"):
+            return False
+        return self.wire.is_reset or bool(self.server.proxies and self.server.proxies.trusts(self.peer))
 
     def next_head(self) -> bool:
         """Look for a complete head in what is pending. True: `head` is set. Raises `MalformedInput`."""
@@ -160,6 +178,9 @@ class Connection:
         if self.head is not None and self.head.patience is not None:
             seconds = _patience(self.head.patience, seconds)
         self.overdue_at = now() + seconds + core.grace_seconds
+        self._slow_bytes = 0
+        self._slow_ticks = 0
+        self.early = None
 
     def _send_held(self) -> None:
         """The worker waits: nothing behind it will take the held answers along. Runs in the hub, and never waits."""
@@ -241,12 +262,40 @@ class Connection:
     def _send_rest(self, data: bytes, start: int) -> None:
         while True:
             try:
-                start += self.wire.send(data, start)
+                sent = self.wire.send(data, start)
             except OSError as error:
                 raise Gone(str(error)) from None
+            start += sent
+            self._slow_bytes += sent
             if start == len(data):
                 return
             self._wait_for_room()
+
+    def sends_files(self) -> bool:
+        """Tell whether `send_file` can be used: not when the bytes have to be encrypted first."""
+        return self.wire.sends_files()
+
+    def send_file(self, file: int, start: int, size: int) -> int:
+        """Send `size` bytes of a file from `start`, in the kernel; return how many there were. Raises `Gone`, and `OSError` of the file."""
+        ends = start + size
+        turn = 0
+        while start < ends:
+            try:
+                sent = self.wire.send_file(file, start, min(_FILE_BYTES, ends - start))
+            except ConnectionError as error:
+                raise Gone(str(error)) from None
+            if sent == 0:
+                break
+            if sent < 0:
+                self._wait_for_room()
+                continue
+            start += sent
+            turn += sent
+            self._slow_bytes += sent
+            if turn >= _FILE_TURN_BYTES:
+                turn = 0
+                sleep(0)
+        return size - (ends - start)
 
     def _wait_for_room(self) -> None:
         watcher = self.server.loop.io(self.wire.fd, _WRITE)
@@ -259,6 +308,7 @@ class Connection:
             watcher.stop()
             watcher.close()
             self.waiting = None
+            self._slow_ticks += self.server.tick - self.since
         if self.late or self.state == CLOSED:
             raise Gone("the client takes nothing")
 
@@ -294,13 +344,18 @@ class Connection:
                 self.close()
         elif self.state == BUSY:
             if self.waiting is not None:
-                too_long = waited > core.write_ticks if self.body is None else self.body.is_late(instant)
+                too_long = self._is_taken_too_slowly(waited) if self.body is None else self.body.is_late(instant)
                 if too_long:
                     self.late = True
                     self.waiting.switch()
-            if 0 < self.overdue_at < instant and self.state == BUSY:
+            if 0 < self.overdue_at < instant and self.state == BUSY and self.worker is not None:
                 self.overdue_at = 0.0
                 self.worker.interrupt()
+
+    def _is_taken_too_slowly(self, waited: int) -> bool:
+        """Tell whether the client takes less than the setting's rate, over all waits of this answer."""
+        core = self.server
+        return self._slow_ticks + waited > core.write_ticks + self._slow_bytes // core.write_bytes_per_tick
 
     def _expire_head(self) -> None:
         if self.pending:

@@ -9,6 +9,7 @@ cdef class Core:
     cdef public bint draining
     cdef public dict environ
     cdef public object fewer
+    cdef public bint fresh
     cdef public double grace_seconds
     cdef public Py_ssize_t head_ticks
     cdef public object hub
@@ -27,4 +28,5 @@ cdef class Core:
     cdef public Py_ssize_t running
     cdef public object settings
     cdef public Py_ssize_t tick
+    cdef public Py_ssize_t write_bytes_per_tick
     cdef public Py_ssize_t write_ticks

@@ -18,9 +18,9 @@ class Core:
     """
 
     __slots__ = (
-        "application", "connections", "deadline_seconds", "drained", "draining", "environ", "fewer", "grace_seconds",
+        "application", "connections", "deadline_seconds", "drained", "draining", "environ", "fewer", "fresh", "grace_seconds",
         "head_ticks", "hub", "idle_closed", "idle_ticks", "interval", "limits", "linger_ticks", "loop", "maximum_running",
-        "new_worker", "parked", "proxies", "requests", "respond", "running", "settings", "tick", "write_ticks",
+        "new_worker", "parked", "proxies", "requests", "respond", "running", "settings", "tick", "write_bytes_per_tick", "write_ticks",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, hub: Any) -> None:
@@ -33,6 +33,8 @@ class Core:
         self.head_ticks = ceil(settings.head_seconds / self.interval)
         self.idle_ticks = ceil(settings.idle_seconds / self.interval)
         self.write_ticks = ceil(settings.write_seconds / self.interval)
+        self.write_bytes_per_tick = max(1, int(settings.write_bytes_per_second * self.interval))
+        self.fresh = settings.fresh_greenlets
         self.linger_ticks = ceil(settings.linger_seconds / self.interval)
         self.deadline_seconds = settings.deadline_seconds
         self.maximum_running = settings.max_concurrent_requests

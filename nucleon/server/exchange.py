@@ -1,12 +1,9 @@
 """One exchange: a request to the application, its response to the wire. Runs on a worker greenlet."""
 
 import logging
-from collections.abc import Iterator
-from itertools import chain
 
 from nucleon import green, hooks
 from nucleon.errors import Problem
-from nucleon.http import CHUNKED
 from nucleon.http.head import RequestHead
 from nucleon.http.reply import Reply, compose
 from nucleon.message.request import Request, identity_from
@@ -15,7 +12,8 @@ from nucleon.server.body import Body
 from nucleon.server.connection import Connection, Gone
 from nucleon.server.core import Core
 from nucleon.server.problems import problem_response
-from nucleon.wsgi import Start, finish_environ, respond_to
+from nucleon.server.stream import Stream
+from nucleon.wsgi import FileWrapper, Start, finish_environ, respond_to
 
 log = logging.getLogger("nucleon.server")
 _JOINED_BYTES = 16_384  # a body up to this size is copied behind its head; a larger one is sent from where it is
@@ -31,15 +29,20 @@ def run_exchange(core: Core, connection: Connection) -> bool:
     _set_deadline(connection.overdue_at - core.grace_seconds)
     response = _answer(core, connection, head, body) if core.environ is None else _answer_wsgi(core, connection, head, body)
     connection.overdue_at = 0.0
+    if response is None:
+        connection.close()
+        return False
     keep_alive = head.keep_alive and not core.draining
     if body is not None and (not body.is_finished() or body.broken):
         keep_alive = False
     if connection.eof and not connection.pending:
         keep_alive = False
     try:
-        if isinstance(response.body, bytes):
+        if isinstance(response.body, bytes) and connection.early is None:
             return _send_whole(connection, head, response, keep_alive)
         _set_deadline(None)  # a stream may last; each write has its own limit
+        if isinstance(response.body, FileWrapper) and connection.early is None and response.body.is_plain() and connection.sends_files():
+            return _send_file(connection, head, response, response.body, keep_alive)
         return _send_stream(connection, head, response, keep_alive)
     except Gone as gone:
         log.info("the client of %s %s has gone: %s", head.method, head.path, gone)
@@ -78,22 +81,40 @@ def _answer(core: Core, connection: Connection, head: RequestHead, body: Body | 
         return problem_response(Problem(), request.id)
 
 
-def _answer_wsgi(core: Core, connection: Connection, head: RequestHead, body: Body | None) -> Response:
-    """Let a WSGI application answer."""
+def _answer_wsgi(core: Core, connection: Connection, head: RequestHead, body: Body | None) -> Response | None:
+    """Let a WSGI application answer. None: it failed after its first byte, so the answer cannot be made good."""
     environ = head.fields
     client, scheme = connection.peer, connection.scheme
     if core.proxies:
         client, scheme = core.proxies.origin(client, scheme, environ, is_environ=True)
     finish_environ(environ, head, client, scheme, body)
     start = Start(environ)
+    start.wire, start.early = connection, write_early
     _set_identity(start)
     try:
         return respond_to(core.application, environ, start)
     except Problem as problem:
-        return problem_response(problem, start.id)
+        if connection.early is None:
+            return problem_response(problem, start.id)
+        log.info("%s %s: %s after the first byte", head.method, head.path, problem)
     except Exception:
         log.exception("%s %s failed", head.method, head.path)
-        return problem_response(Problem(), start.id)
+        if connection.early is None:
+            return problem_response(Problem(), start.id)
+    return None
+
+
+def write_early(start: Start, data: bytes) -> None:
+    """Send what a WSGI application gives to `write`, before it returns (PEP 3333, "The write() Callable"). Raises `Gone`."""
+    connection = start.wire
+    stream: Stream | None = connection.early
+    if stream is None:
+        start.sent = True
+        head = connection.head
+        keep_alive = head.keep_alive and not connection.server.draining
+        reply = compose(start.status, start.headers or [], -1, head.minor, head.method == "HEAD", keep_alive)
+        stream = connection.early = Stream(connection, reply)
+    stream.send(data)
 
 
 def _identity(head: RequestHead) -> str:
@@ -130,58 +151,43 @@ def _send_fault(connection: Connection, head: RequestHead, error: Exception, kee
 def _send_stream(connection: Connection, head: RequestHead, response: Response, keep_alive: bool) -> bool:
     """Send piece by piece; the first piece goes with the head, and an empty first piece sends the head alone."""
     pieces = response.chunks()
+    stream: Stream | None = connection.early
+    if stream is None:
+        try:
+            reply = _composed(head, response, -1, keep_alive)
+            first = next(pieces, b"") if reply.framing else b""
+            stream = Stream(connection, reply)
+            stream.send(first)
+        except Problem as problem:
+            return _send_whole(connection, head, problem_response(problem, _identity(head)), keep_alive)
+        except Gone:
+            raise
+        except Exception as error:  # noqa: BLE001 - the application's iterable may raise anything; it is logged and answered with 500
+            return _send_fault(connection, head, error, keep_alive)
+    if stream.left:
+        for piece in pieces:
+            stream.send(piece)
+            if not stream.left:
+                break
+    if stream.left > 0:
+        log.error("the body was %d bytes shorter than its Content-Length", stream.left)
+    return stream.end() and keep_alive
+
+
+def _send_file(connection: Connection, head: RequestHead, response: Response, file: FileWrapper, keep_alive: bool) -> bool:
+    """Send what is left of a file, from the kernel's cache to the socket; a file that has shrunk meanwhile closes the connection."""
+    start, size = file.place()
     try:
-        reply = _composed(head, response, -1, keep_alive)
-        first = _bytes(next(pieces, b"")) if reply.framing else b""
-    except Problem as problem:
-        return _send_whole(connection, head, problem_response(problem, _identity(head)), keep_alive)
-    except Exception as error:  # noqa: BLE001 - the application's iterable may raise anything; it is logged and answered with 500
+        reply = _composed(head, response, size, keep_alive)
+    except ValueError as error:
         return _send_fault(connection, head, error, keep_alive)
-    begun = b"".join(reply.parts)
-    if reply.framing == 0:
-        connection.send(begun)
-        return reply.keep_alive
-    if reply.framing == CHUNKED:
-        _send_chunked(connection, begun, first, pieces)
-        return reply.keep_alive
-    return _send_counted(connection, begun, first, pieces, reply.framing) and reply.keep_alive
-
-
-def _bytes(piece: object) -> bytes:
-    if isinstance(piece, bytes):
-        return piece
-    if isinstance(piece, (bytearray, memoryview)):
-        return bytes(piece)
-    raise TypeError(f"a body consists of bytes, not {type(piece).__name__}")
-
-
-def _send_chunked(connection: Connection, head: bytes, first: bytes, pieces: Iterator[bytes]) -> None:
-    connection.send(head + (b"%x\r\n%b\r\n" % (len(first), first) if first else b""))
-    for piece in pieces:
-        data = _bytes(piece)
-        if data:
-            connection.send(b"%x\r\n%b\r\n" % (len(data), data))
-    connection.send(b"0\r\n\r\n")
-
-
-def _send_counted(connection: Connection, head: bytes, first: bytes, pieces: Iterator[bytes], size: int) -> bool:
-    """Send `size` bytes (-1: as many as come). False: the connection has to be closed to end the body."""
-    left = size
-    held = head
-    for piece in chain((first,), pieces):
-        data = _bytes(piece)
-        if 0 <= left < len(data):
-            data = data[:left]
-        if held or data:
-            connection.send(held + data)
-        held = b""
-        if left >= 0:
-            left -= len(data)
-            if left == 0:
-                return True
-    if left > 0:
-        log.error("the body was %d bytes shorter than its Content-Length", left)
-    return False
+    connection.send(b"".join(reply.parts))
+    wanted = min(reply.framing, size)
+    sent = connection.send_file(file.fileno(), start, wanted) if wanted > 0 else 0
+    if sent < reply.framing:
+        log.error("%s: the file was %d bytes shorter than its Content-Length", head.path, reply.framing - sent)
+        return False
+    return reply.keep_alive
 
 
 def _close(response: Response) -> None:

@@ -11,11 +11,11 @@ _VARIABLES = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"
 
 
 class TrustedProxies:
-    """The networks whose forwarding fields are believed."""
+    """The networks whose forwarding fields are believed. setting: named in the `SetupError` for one that is no network."""
 
     __slots__ = ("_networks", "_unix")
 
-    def __init__(self, networks: tuple[str, ...]) -> None:
+    def __init__(self, networks: tuple[str, ...], setting: str = "trusted_proxies") -> None:
         self._unix = "unix" in networks
         self._networks: list[IPv4Network | IPv6Network] = []
         for network in networks:
@@ -23,12 +23,13 @@ class TrustedProxies:
                 try:
                     self._networks.append(ip_network(network))
                 except ValueError as error:
-                    raise SetupError(f"[server] trusted_proxies: {error}") from None
+                    raise SetupError(f"[server] {setting}: {error}") from None
 
     def __bool__(self) -> bool:
         return self._unix or bool(self._networks)
 
-    def _trusts(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
+        """Tell whether a peer is one of them; "" is a peer on a Unix socket."""
         if not address:
             return self._unix
         try:
@@ -41,13 +42,13 @@ class TrustedProxies:
 
     def origin(self, peer: str, scheme: str, fields: dict[str, str], *, is_environ: bool = False) -> tuple[str, str]:
         """Return the client's address and scheme, read from the right over trusted hops. is_environ: the fields have the names of CGI."""
-        if not self._trusts(peer):
+        if not self.trusts(peer):
             return peer, scheme
         hops, proto = _hops(*(fields.get(name) for name in (_VARIABLES if is_environ else _FIELDS)))
         client = peer
         for hop in reversed(hops):
             client = hop
-            if not self._trusts(hop):
+            if not self.trusts(hop):
                 break
         return client, proto if proto in ("http", "https") else scheme
 

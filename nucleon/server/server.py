@@ -11,10 +11,12 @@ import gevent
 import gevent.event
 
 from nucleon import wsgi
+from nucleon.server.arrival import Arrival
 from nucleon.server.connection import Connection
 from nucleon.server.core import Core
 from nucleon.server.proxies import TrustedProxies
 from nucleon.server.settings import Settings
+from nucleon.server.tls import Certificate, TlsWire
 from nucleon.server.wire import Wire
 from nucleon.server.worker import Worker
 
@@ -22,6 +24,7 @@ log = logging.getLogger("nucleon.server")
 ACCEPT_PAUSE_SECONDS = 0.1  # out of descriptors: spinning on accept() would starve the closers
 IDLE_GRACE_SECONDS = 0.5  # a kept connection may carry a request that its client has sent already
 ACCEPT_BATCH = 32
+RENEWAL_SECONDS = 10.0  # how soon a new certificate is seen
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -32,6 +35,10 @@ class Server(Core):
         super().__init__(settings or Settings(), gevent.get_hub())
         self.application = application
         self.proxies = TrustedProxies(self.settings.trusted_proxies)
+        self._announcers = TrustedProxies(self.settings.proxy_protocol, "proxy_protocol")
+        self._arrivals: set[Arrival] = set()
+        self._certificate = self._certificate_of(self.settings)
+        self._renew_at = monotonic() + RENEWAL_SECONDS
         respond = getattr(application, "respond", None)
         if callable(respond):
             self.respond = respond
@@ -48,6 +55,12 @@ class Server(Core):
         self._accepting = False
         self._exhaustion_logged = False
         self._stopped = gevent.event.Event()
+
+    @staticmethod
+    def _certificate_of(settings: Settings) -> Certificate | None:
+        if not settings.tls_certificate:
+            return None
+        return Certificate(settings.tls_certificate, settings.tls_key, settings.tls_client_authority)
 
     @property
     def busy(self) -> list[Connection]:
@@ -119,6 +132,8 @@ class Server(Core):
             self.fewer.clear()
             self.fewer.wait(left)
         self.idle_closed = True
+        for arrival in list(self._arrivals):
+            arrival.close()
         for connection in list(self.connections):
             if connection.is_reading:
                 connection.close()
@@ -138,6 +153,8 @@ class Server(Core):
             self.loop.run_callback(worker.kill)
         if workers:
             gevent.sleep(0)
+        for arrival in list(self._arrivals):
+            arrival.close()
         for connection in list(self.connections):
             connection.close()
         self._stopped.set()
@@ -153,7 +170,7 @@ class Server(Core):
 
     def _accept(self, listener: _socket.socket) -> None:
         for _ in range(ACCEPT_BATCH):
-            if len(self.connections) >= self.settings.max_connections:
+            if len(self.connections) + len(self._arrivals) >= self.settings.max_connections:
                 self._stand_back(None)
                 return
             try:
@@ -170,7 +187,22 @@ class Server(Core):
 
     def _welcome(self, listener: _socket.socket, fd: int, address: Any) -> None:
         peer = "" if listener.family == _socket.AF_UNIX else address[0]
-        self.connections.add(Connection(self, Wire(fd, listener.family), peer))
+        if self._announcers and self._announcers.trusts(peer):
+            ready, ended = self._introduced, self._arrivals.discard
+            self._arrivals.add(Arrival(self.loop, fd, listener.family, peer=peer, since=self.tick, ready=ready, ended=ended))
+        else:
+            self._open(fd, listener.family, peer)
+
+    def _introduced(self, arrival: Arrival, fd: int, client: str) -> None:
+        self._arrivals.discard(arrival)
+        self._open(fd, arrival.family, client)
+
+    def _open(self, fd: int, family: int, peer: str) -> None:
+        """Begin a connection; over TCP it speaks TLS when there is a certificate."""
+        if self._certificate is not None and family != _socket.AF_UNIX:
+            self.connections.add(Connection(self, TlsWire(fd, family, self._certificate.context, peer), peer, "https"))
+        else:
+            self.connections.add(Connection(self, Wire(fd, family), peer))
 
     def _stand_back(self, error: OSError | None) -> None:
         """Stop accepting for a moment; say so once."""
@@ -191,6 +223,11 @@ class Server(Core):
         instant = monotonic()
         for connection in list(self.connections):
             connection.sweep(instant)
+        for arrival in [one for one in self._arrivals if self.tick - one.since > self.head_ticks]:
+            arrival.close()
+        if self._certificate is not None and instant > self._renew_at:
+            self._renew_at = instant + RENEWAL_SECONDS
+            self._certificate.renew()
 
     def __repr__(self) -> str:
         open_, running = len(self.connections), self.running

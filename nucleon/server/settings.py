@@ -11,7 +11,11 @@ class Settings:
     """The section `[server]`.
 
     trusted_proxies: networks ("10.0.0.0/8", or "unix" for peers on Unix sockets) whose X-Forwarded-For, X-Forwarded-Proto and
-    Forwarded are believed. body_bytes_per_second: a body may take `body_seconds` plus a second for each so many bytes received.
+    Forwarded are believed. body_bytes_per_second: a body may take `body_seconds` plus a second for each so many bytes received;
+    write_bytes_per_second the same for an answer that the client takes slowly. proxy_protocol: networks whose connections begin with a
+    header of the PROXY protocol. tls_certificate, tls_key: PEM files; TCP listeners then speak TLS. tls_client_authority: PEM file;
+    clients must show a certificate that it has signed. fresh_greenlets: a new greenlet for each request, for applications that leave
+    things in greenlet-locals.
     """
 
     request_line_bytes: int = 8192
@@ -25,18 +29,26 @@ class Settings:
     body_seconds: float = 20.0
     body_bytes_per_second: int = 1024
     write_seconds: float = 20.0
+    write_bytes_per_second: int = 1024
     linger_seconds: float = 2.0
-    backlog: int = 1024
     max_connections: int = 10_000
     max_concurrent_requests: int = 1_000
     deadline_seconds: float = 30.0
     drain_seconds: float = 30.0
     trusted_proxies: tuple[str, ...] = ()
+    proxy_protocol: tuple[str, ...] = ()
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_client_authority: str = ""
+    fresh_greenlets: bool = False
 
     def __post_init__(self) -> None:
-        wrong = [name for name in self.__slots__ if name != "trusted_proxies" and getattr(self, name) <= 0]
+        values = {name: getattr(self, name) for name in self.__slots__}
+        wrong = [name for name, value in values.items() if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0]
         if wrong:
             raise SetupError(f"[server] {', '.join(wrong)}: must be greater than 0")
+        if not self.tls_certificate and (self.tls_key or self.tls_client_authority):
+            raise SetupError("[server] tls_key and tls_client_authority are of use with tls_certificate only")
 
     def limits(self) -> Limits:
         """Return what the parser needs to know."""

@@ -1,4 +1,4 @@
-"""TLS: the certificate that new connections are shown, read again when its files change."""
+"""TLS: the certificate that new connections are shown, read again when its files change; and the wire that speaks it."""
 
 import logging
 import os
@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 from nucleon.errors import SetupError
+from nucleon.server.wire import RECEIVE_BYTES, Wire
 
 log = logging.getLogger("nucleon.server")
 
@@ -75,3 +76,111 @@ def _no_password() -> str:
 def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
     return str(reason).replace("_", " ").lower()
+
+
+_PIECE_BYTES = 65_536  # so much is encrypted at a time: what the kernel does not take of it is held
+_NOT_TLS = b"This port speaks TLS: write https:// in front of the address.\n"
+_PLAIN_ANSWER = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(_NOT_TLS), _NOT_TLS)
+)
+
+
+class TlsWire(Wire):
+    """A wire whose bytes are encrypted; the handshake happens inside the first calls of `receive`. Never blocks.
+
+    OpenSSL works on memory: what it wants to send is in `_unsent` until the kernel takes it. A failed handshake is logged and reads as
+    the end of the connection.
+    """
+
+    __slots__ = ("_incoming", "_is_shaken", "_outgoing", "_peer", "_taken", "_tls", "_unsent")
+
+    def __init__(self, fd: int, family: int, context: ssl.SSLContext, peer: str) -> None:
+        super().__init__(fd, family)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._peer = peer
+        self._is_shaken = False
+        self._unsent = b""
+        self._taken = 0
+
+    def receive(self) -> bytes | None:
+        """Return the decrypted bytes that have come; b"" at the end, also when the peer breaks the protocol; None for not yet."""
+        data = super().receive()
+        if not data:
+            return data
+        self._incoming.write(data)
+        try:
+            if not self._is_shaken:
+                self._tls.do_handshake()
+                self._is_shaken = True
+            return self._decrypted()
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLError as error:
+            self._tell(error)
+            return b""
+        finally:
+            self._flush()
+
+    def _decrypted(self) -> bytes:
+        """Return all that is here. Raises `ssl.SSLWantReadError` when that is nothing."""
+        pieces: list[bytes] = []
+        try:
+            while piece := self._tls.read(RECEIVE_BYTES):
+                pieces.append(piece)
+        except ssl.SSLWantReadError:
+            if not pieces:
+                raise
+        except ssl.SSLZeroReturnError:
+            pass
+        return b"".join(pieces)
+
+    def _tell(self, error: ssl.SSLError) -> None:
+        log.info("TLS with %s failed: %s", self._peer or "unix", _reason(error))
+        if error.reason == "HTTP_REQUEST":
+            self._unsent = _PLAIN_ANSWER
+
+    def _flush(self) -> bool:
+        """Send what OpenSSL has written. False: the kernel has no room for all of it. A broken connection shows at the next receive."""
+        if self._outgoing.pending:
+            self._unsent += self._outgoing.read()
+        if self._unsent:
+            try:
+                self._unsent = self._unsent[super().send(self._unsent, 0) :]
+            except OSError:
+                self._unsent = b""
+        return not self._unsent
+
+    def send(self, data: bytes, start: int) -> int:
+        """Send from `data[start:]` and return how many bytes have left for good, 0 when there is no room now. Raises `OSError`.
+
+        After 0 the caller comes again with the same bytes at `start`: those that are encrypted already are not encrypted twice.
+        """
+        if not self._taken:
+            piece = memoryview(data)[start : start + _PIECE_BYTES]
+            self._taken = self._tls.write(piece) if len(piece) else 0
+            self._unsent += self._outgoing.read()
+        if self._unsent:
+            self._unsent = self._unsent[super().send(self._unsent, 0) :]
+            if self._unsent:
+                return 0
+        taken, self._taken = self._taken, 0
+        return taken
+
+    def send_both(self, head: bytes, body: bytes) -> int:
+        """Send the head, and the body when there is room; as `send`."""
+        sent = self.send(head, 0)
+        return sent + self.send(body, 0) if sent == len(head) else sent
+
+    def sends_files(self) -> bool:
+        """Tell that `send_file` cannot be used: the kernel would send the bytes as they are."""
+        return False
+
+    def end(self) -> None:
+        """Say that no more will be sent (close_notify, RFC 8446 6.1), then end the connection's half. Raises `OSError`."""
+        try:
+            self._tls.unwrap()
+        except (ssl.SSLError, ValueError):
+            pass  # the peer's own close_notify is not waited for
+        self._flush()
+        super().end()

@@ -4,6 +4,7 @@ This is the interpreted twin of `wire.pyx`, which calls the C library; both give
 """
 
 import _socket
+import os
 from contextvars import Context
 
 from gevent import getcurrent
@@ -14,21 +15,23 @@ RECEIVE_BYTES = 65_536
 class Wire:
     """A connected stream socket that never blocks. Closing it is the owner's duty."""
 
-    __slots__ = ("_socket", "fd")
+    __slots__ = ("_socket", "fd", "is_reset")
 
     def __init__(self, fd: int, family: int) -> None:
         """fd: a connected socket, ours from now on."""
         self.fd = fd
+        self.is_reset = False
         self._socket = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)
         self._socket.setblocking(False)
 
     def receive(self) -> bytes | None:
-        """Return what has come, at most 65,536 bytes; b"" when the peer has ended or reset; None when nothing has come yet."""
+        """Return what has come, at most 65,536 bytes; b"" when the peer has ended or reset (`is_reset`); None when nothing has come."""
         try:
             return self._socket.recv(RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
+            self.is_reset = True
             return b""
 
     def send(self, data: bytes, start: int) -> int:
@@ -44,6 +47,17 @@ class Wire:
             return self._socket.sendmsg((head, body))
         except (BlockingIOError, InterruptedError):
             return 0
+
+    def sends_files(self) -> bool:
+        """Tell whether `send_file` can be used."""
+        return True
+
+    def send_file(self, file: int, start: int, size: int) -> int:
+        """Send bytes of a file from its position `start` by sendfile(2); -1 when there is no room now, 0 at its end. Raises `OSError`."""
+        try:
+            return os.sendfile(self.fd, file, start, size)
+        except (BlockingIOError, InterruptedError):
+            return -1
 
     def end(self) -> None:
         """Tell the peer that no more will be sent. Raises `OSError`."""

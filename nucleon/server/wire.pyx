@@ -3,6 +3,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memset
+from os import sendfile
 from posix.unistd cimport close as close_descriptor
 
 cdef extern from "sys/socket.h" nogil:
@@ -62,12 +63,14 @@ cdef class Wire:
             fcntl(fd, F_SETFL, flags | O_NONBLOCK)
 
     cpdef bytes receive(self):
-        """Return what has come, at most 65,536 bytes; b"" when the peer has ended or reset; None when nothing has come yet."""
+        """Return what has come, at most 65,536 bytes; b"" when the peer has ended or reset (`is_reset`); None when nothing has come."""
         cdef ssize_t count = recv(self.fd, _BUFFER, RECEIVE_SIZE, 0)
         if count > 0:
             return PyBytes_FromStringAndSize(_BUFFER, count)
-        if count < 0 and (errno == EAGAIN or errno == EINTR):
-            return None
+        if count < 0:
+            if errno == EAGAIN or errno == EINTR:
+                return None
+            self.is_reset = True
         return b""
 
     cpdef Py_ssize_t send(self, bytes data, Py_ssize_t start) except -1:
@@ -86,6 +89,17 @@ cdef class Wire:
         parts[1].iov_base = PyBytes_AS_STRING(body)
         parts[1].iov_len = PyBytes_GET_SIZE(body)
         return taken(sendmsg(self.fd, &message, MSG_NOSIGNAL))
+
+    def sends_files(self):
+        """Tell whether `send_file` can be used."""
+        return True
+
+    def send_file(self, int file, Py_ssize_t start, Py_ssize_t size):
+        """Send bytes of a file from its position `start` by sendfile(2); -1 when there is no room now, 0 at its end. Raises `OSError`."""
+        try:
+            return sendfile(self.fd, file, start, size)
+        except (BlockingIOError, InterruptedError):
+            return -1
 
     cpdef object end(self):
         """Tell the peer that no more will be sent. Raises `OSError`."""

@@ -1,5 +1,6 @@
 """A parked greenlet: it runs the requests of one connection at a time, and holds nothing between them."""
 
+import logging
 from typing import Any
 
 import gevent
@@ -14,6 +15,7 @@ from nucleon.server.problems import problem_from
 from nucleon.server.states import BUSY, CLOSED, READING
 from nucleon.server.wire import enter_context, leave_context
 
+log = logging.getLogger("nucleon.server")
 PIPELINE_TURN = 16  # after so many pipelined requests the others have their turn
 _to = greenlet.switch  # the hub's own `switch` asks the greenlet that leaves for a hook first
 
@@ -50,6 +52,8 @@ class Worker:
                     core.running -= 1
                     if core.draining and core.running == 0:
                         core.drained.set()
+                if core.fresh:
+                    return
                 connection = None  # type: ignore[assignment]  # a parked worker holds nothing
                 core.parked.append(self.wake)
                 connection = _to(hub)
@@ -60,8 +64,11 @@ class Worker:
         """Answer the request whose head is here, and those behind it."""
         count = 1
         while self._answered(connection) and self._has_next(connection):
-            connection.worker = self
             connection.begin()
+            if self.core.fresh:
+                self.core.loop.run_callback(self.core.new_worker, connection)
+                return
+            connection.worker = self
             if count % PIPELINE_TURN == 0:
                 gevent.sleep(0)
             count += 1
@@ -116,6 +123,12 @@ class Worker:
     def interrupt(self) -> None:
         """Tell the request that its deadline has passed. Runs in the hub."""
         self.greenlet.throw(DeadlineExceeded("the deadline has passed"))
+
+    def leave(self) -> None:
+        """The client has gone: end the request, as `kill` does. Runs in the hub."""
+        if self.connection is not None:
+            log.info("the client of %s has gone: the request is ended", self.connection.head)
+        self.kill()
 
     def kill(self) -> None:
         """End the greenlet. Runs in the hub."""
