@@ -99,15 +99,10 @@ def test_an_answer_that_is_taken_below_the_minimum_rate_is_dropped() -> None:
             connection.settimeout(10)
             connection.connect(served.address)
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            taken = 0
-            try:
-                while piece := connection.recv(2000):  # steadily, but far below the rate
-                    taken += len(piece)
-                    green.sleep(0.005)
-            except ConnectionResetError:
-                pass
-        assert 0 < taken < 20_000_000
-        eventually(lambda: not served.server.connections)
+            assert connection.recv(2000)
+            while served.server.connections:  # it takes steadily, but far below the rate
+                assert connection.recv(2000)
+                green.sleep(0.005)
 
 
 def test_an_answer_that_is_taken_slowly_but_above_the_rate_arrives_whole() -> None:
