@@ -1,7 +1,8 @@
 """Redis as a resource: every command of redis-py, on greenlets, with bounded waits, and tools over it."""
 
 from nucleon.redis.answers import Answers
-from nucleon.redis.cache import Cache
+from nucleon.redis.cache import Cache, Keeping
+from nucleon.redis.cached import Cached
 from nucleon.redis.client import Redis
 from nucleon.redis.consumers import Consumption
 from nucleon.redis.counters import Counter
@@ -18,7 +19,7 @@ from nucleon.redis.subscriptions import Gap, Message, Subscription, Subscription
 from nucleon.redis.topics import Topic
 
 __all__ = [
-    "Answers", "Cache", "Consumption", "Counter", "Delivery", "Gap", "Group", "Held", "Hub", "Idempotency", "Lease", "LeaseLost",
-    "LeaseTaken", "Message", "Pipeline", "PubSub", "Rate", "Redis", "Session", "Sessions", "Settings", "Stream", "Subscription",
-    "SubscriptionClosed", "Topic", "Verdict",
+    "Answers", "Cache", "Cached", "Consumption", "Counter", "Delivery", "Gap", "Group", "Held", "Hub", "Idempotency", "Keeping",
+    "Lease", "LeaseLost", "LeaseTaken", "Message", "Pipeline", "PubSub", "Rate", "Redis", "Session", "Sessions", "Settings",
+    "Stream", "Subscription", "SubscriptionClosed", "Topic", "Verdict",
 ]  # fmt: skip

@@ -10,6 +10,9 @@ or has a nucleon app in `app.py` or `app/__init__.py` beside its configuration. 
 conftest or test is imported, and offers the fixtures `app` (configured for the environment "test"), `client` (started and stopped
 for each test), `db` (rolled back after each test) and `committed_db` (a database for the test). Servers that the settings do not name are
 embedded ones, shared by the test run.
+
+Of their own, whatever the app uses: `private_valkey` (one server for the run), `fresh_redis` (a `Redis` on it, empty for each test) and
+`held_clock` (for everything that takes `clock=`).
 """
 
 import warnings
@@ -19,6 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from nucleon.testing.valkey import fresh_redis as fresh_redis
+from nucleon.testing.valkey import held_clock as held_clock
+from nucleon.testing.valkey import private_valkey as private_valkey
 
 if TYPE_CHECKING:
     from nucleon.postgres import Postgres

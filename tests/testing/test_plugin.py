@@ -82,6 +82,72 @@ def test_asking_for_a_client_without_an_app_says_what_to_write(tmp_path: Path) -
     assert "nucleon_app" in done.stdout
 
 
+WITH_REDIS = """
+import pytest
+from nucleon import App
+from nucleon.redis import Redis
+from nucleon.testing import Client
+
+app = App("counted")
+cache = app.use(Redis())
+
+
+@app.get("/")
+def visit() -> int:
+    return cache.incr("visits")
+"""
+
+REDIS_TESTS = """
+import pytest
+from nucleon.redis import Cache, Keeping
+from nucleon.testing import Client
+
+
+@pytest.fixture
+def client(fresh_redis):
+    from app import app
+
+    app.configure({"redis": fresh_redis.settings})
+    with Client(app) as client:
+        yield client
+
+
+@pytest.mark.parametrize("round", [1, 2])
+def test_every_test_begins_without_keys(client, fresh_redis, round):
+    assert [client.get("/").json() for _ in range(2)] == [1, 2]
+    assert fresh_redis.get("visits") == b"2"
+
+
+def test_time_is_held(fresh_redis, held_clock):
+    prices = Cache(fresh_redis, int, "price:{sku}", Keeping(ttl_seconds=60), clock=held_clock)
+    prices.put(5, sku="a")
+    held_clock.advance(59)
+    assert prices.get(sku="a") == 5
+    held_clock.advance(2)
+    assert prices.get(sku="a") is None
+    with pytest.raises(ValueError):
+        held_clock.advance(-1)
+
+
+def test_the_server_is_private(private_valkey):
+    private_valkey.stop()
+    private_valkey.start()
+    print(private_valkey.folder)
+"""
+
+
+def test_redis_of_ones_own_is_empty_for_every_test_and_goes_with_the_run(tmp_path: Path) -> None:
+    done = run_tests(tmp_path, REDIS_TESTS, app=WITH_REDIS, ini='addopts = "-s"')
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = next(line for line in done.stdout.splitlines() if "nucleon-tests-" in line).strip(".")
+    assert not Path(folder).exists()
+
+
+def test_a_fresh_redis_in_an_unpatched_process_says_what_to_write(tmp_path: Path) -> None:
+    done = run_tests(tmp_path, "def test_it(fresh_redis):\n    pass\n")
+    assert done.returncode == 1 and "-p nucleon.testing.early" in done.stdout
+
+
 WITH_DATABASE = """
 from nucleon import App
 from nucleon.postgres import Postgres
