@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nucleon.testing.valkey import fresh_redis as fresh_redis
-from nucleon.testing.valkey import held_clock as held_clock
-from nucleon.testing.valkey import private_valkey as private_valkey
+from nucleon.testing.valkey import fresh_redis, held_clock, private_valkey
 
 if TYPE_CHECKING:
     from nucleon.postgres import Postgres
     from nucleon.testing.client import Client
     from nucleon.testing.databases import Template
+
+__all__ = ["fresh_redis", "held_clock", "private_valkey"]  # fixtures that live elsewhere; pytest finds them here
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
