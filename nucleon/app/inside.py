@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from nucleon.message import Request, Response
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Visit:
     """One request that auth has let in. user: what auth returned (None without auth). limit_bytes: of its body."""
 

@@ -80,10 +80,13 @@ def _keys_of(plan: Plan, by: Any) -> Callable[[Visit], str]:
     """Return the function from a visit to the key: who, path, and of the rest exactly what the handler reads."""
     queried = sorted(set(_names(plan, "query")))
     carried = sorted({(place, name) for place in ("header", "cookie") for name in _names(plan, place)})
+    is_common, is_plain = by is None or by == "all", not (queried or carried or plan.takes_request)
 
     def key_of(visit: Visit) -> str:
         request = visit.request
-        who = "" if by is None or by == "all" else identity_of(visit) if by == "user" else by(request)
+        who = "" if is_common else identity_of(visit) if by == "user" else by(request)
+        if is_plain:
+            return f"{who} {request.path}?"
         fields = fields_from(request.query_string, "query") if queried and request.query_string else {}
         query = urlencode([(name, value) for name in queried for value in fields.get(name, ())])
         if plan.takes_request:

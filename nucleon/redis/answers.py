@@ -12,6 +12,7 @@ from nucleon.errors import SetupError
 from nucleon.redis.cache import Cache, Keeping
 from nucleon.redis.scripts import Commands
 
+PREFIX = "answer:"
 LONGEST_KEY = 200  # characters; what is longer is replaced by its digest
 
 
@@ -57,7 +58,7 @@ class Answers:
             raise SetupError("client_seconds and local_seconds cannot be negative, maximum_local must be at least 1")
         self.by, self.client_seconds, self.local_seconds, self.maximum_local = by, client_seconds, local_seconds, maximum_local
         self.clock = clock
-        self._cache: Cache[Stored] = Cache(commands, Stored, "answer:{key}", keeping, clock=clock, encoding=msgspec.msgpack)
+        self._cache: Cache[Stored] = Cache(commands, Stored, PREFIX + "{key}", keeping, clock=clock, encoding=msgspec.msgpack)
         self._copies: dict[str, _Copy] = {}
 
     def get_or(self, key: str, load: Callable[[], tuple[list[tuple[str, str]], bytes]]) -> Stored:
@@ -67,7 +68,7 @@ class Answers:
             if copy.until > self.clock():
                 return copy.stored
             self._copies.pop(key, None)
-        stored = self._cache.get_or(lambda key: Stored(*load(), self.clock()), key=_short(key))
+        stored = self._cache.fetch(_place(key), lambda: Stored(*load(), self.clock()))
         if self.local_seconds:
             while len(self._copies) >= self.maximum_local:
                 self._copies.pop(next(iter(self._copies)), None)
@@ -78,12 +79,12 @@ class Answers:
         """Forget an answer. query: the parameters that the route declares, sorted by name. who: of whom it is, as `by` says."""
         key = key_of(path, query, who)
         self._copies.pop(key, None)
-        self._cache.invalidate(key=_short(key))
+        self._cache.invalidate_at(_place(key))
 
     def invalidation(self, path: str, query: str = "", who: object = "") -> Callable[[], None]:
         """Return the function that forgets it, for `after_commit`; see `Cache.invalidation`."""
         key = key_of(path, query, who)
-        forget = self._cache.invalidation(key=_short(key))
+        forget = self._cache.invalidation_at(_place(key))
 
         def invalidate() -> None:
             self._copies.pop(key, None)
@@ -100,5 +101,10 @@ def key_of(path: str, query: str, who: object) -> str:
     return f"{who} {path}?{query}"
 
 
-def _short(key: str) -> str:
-    return key if len(key) <= LONGEST_KEY else blake2b(key.encode(errors="surrogateescape"), digest_size=20).hexdigest()
+def _place(key: str) -> str:
+    """Return the Redis key. The path may hold anything, so braces, which would choose a slot of a cluster, are replaced."""
+    if len(key) > LONGEST_KEY:
+        key = blake2b(key.encode(errors="surrogateescape"), digest_size=20).hexdigest()
+    elif "{" in key or "}" in key or not key.isascii():
+        key = key.encode(errors="surrogateescape").hex()
+    return PREFIX + key

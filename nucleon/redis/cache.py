@@ -130,7 +130,7 @@ class Cache(Generic[T]):
 
     def invalidate(self, **key: object) -> None:
         """Forget the value. Call it after the transaction that changed the source has committed."""
-        self._invalidate(self.key(**key))
+        self.invalidate_at(self.key(**key))
 
     def invalidation(self, **key: object) -> Callable[[], None]:
         """Return the function that forgets the value, for a transaction: `db.after_commit(items.invalidation(id=7))`.
@@ -138,12 +138,15 @@ class Cache(Generic[T]):
         It does not raise when Redis is away, for the commit cannot be undone any more: it is tried again in the background for
         `RETRY_SECONDS`, and the log says when that did not help.
         """
-        place = self.key(**key)
+        return self.invalidation_at(self.key(**key))
+
+    def invalidation_at(self, place: str) -> Callable[[], None]:
+        """As `invalidation`, under a Redis key that `key` has made."""
 
         def invalidate() -> None:
             try:
                 with grace():  # the deadline may have passed in the commit
-                    self._invalidate(place)
+                    self.invalidate_at(place)
             except (Unavailable, DeadlineExceeded):
                 self._retry_soon(place)
 
@@ -156,16 +159,19 @@ class Cache(Generic[T]):
         error. Of several workers one loads and the others wait for its value. When the loader is killed or out of time, the next
         in line loads. Raises what `load` raises; `NotFound` from a remembered absence; `Unavailable` when Redis is away.
         """
-        place = self.key(**key)
+        return self.fetch(self.key(**key), lambda: load(**key))
+
+    def fetch(self, place: str, load: Callable[[], T]) -> T:
+        """As `get_or`, under a Redis key that `key` has made."""
         while True:
             entry = self._read(place)
-            found = self._given(place, entry, lambda: load(**key))
+            found = self._given(place, entry, load)
             if found is not None:
                 return found[0]
             flight = self._flights.get(place)
             if flight is None:
                 self.misses += 1
-                return self._fly(place, lambda: load(**key), entry)
+                return self._fly(place, load, entry)
             flight.landed.wait()
             if flight.value is not None:
                 return flight.value[0]
@@ -316,7 +322,8 @@ class Cache(Generic[T]):
         finally:
             self._refreshing.discard(place)
 
-    def _invalidate(self, place: str) -> None:
+    def invalidate_at(self, place: str) -> None:
+        """As `invalidate`, under a Redis key that `key` has made."""
         self._flights.pop(place, None)
         INVALIDATE.run(self._commands, [place, claim_key(place)], stored_from("i", 0), round(self.GRACE_SECONDS * 1000))
 
@@ -336,7 +343,7 @@ class Cache(Generic[T]):
                 green.sleep(pause * random.uniform(0.5, 1))
                 pause = min(pause * 2, 2.0)
                 with suppress(Unavailable, DeadlineExceeded):
-                    self._invalidate(place)
+                    self.invalidate_at(place)
                     return
             log.error("cache %r: %s could not be invalidated: Redis was away for %g s", self._pattern.text, place, self.RETRY_SECONDS)
         finally:

@@ -1,8 +1,9 @@
 """What a cache keeps under a key: a head of 32 bytes that says which writing it is and how long it is fresh, then the value."""
 
 import secrets
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from nucleon.redis.scripts import Script
 
@@ -10,9 +11,10 @@ HEAD_BYTES = 32
 Kind = Literal["v", "n", "i"]
 """A value; a known absence ("negative"); the mark of an invalidation."""
 
+KINDS: dict[bytes, Kind] = {b"v": "v", b"n": "n"}
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """head: tells this writing from every other (b"": nothing there). kind None: nothing usable. fresh_until: seconds since the epoch."""
 
     head: bytes
@@ -28,11 +30,11 @@ def entry_from(stored: bytes | None) -> Entry:
     """Read what GET returned; what this cache did not write is there, but unusable."""
     if stored is None:
         return ABSENT
-    head = bytes(stored[:HEAD_BYTES])
-    kind, instant = head[16:17], head[17:]
-    if len(head) < HEAD_BYTES or kind not in (b"v", b"n") or not instant.isdigit():
+    head = stored[:HEAD_BYTES]
+    kind, instant = KINDS.get(head[16:17]), head[17:]
+    if kind is None or len(head) < HEAD_BYTES or not instant.isdigit():
         return Entry(head)
-    return Entry(head, "v" if kind == b"v" else "n", int(instant) / 1000, stored[HEAD_BYTES:])
+    return Entry(head, kind, int(instant) / 1000, stored[HEAD_BYTES:])
 
 
 def stored_from(kind: Kind, fresh_until: float, data: bytes = b"") -> bytes:

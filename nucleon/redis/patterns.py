@@ -25,4 +25,10 @@ class KeyPattern:
         """Return the name. Raises TypeError when the fields are not these."""
         if values.keys() != self.fields:
             raise TypeError(f"{self.text!r} takes {sorted(self.fields)}, not {sorted(values)}")
-        return self.text.format_map({name: str(value).translate(ESCAPED) for name, value in values.items()})
+        return self.text.format_map({name: escaped(value) for name, value in values.items()})
+
+
+def escaped(value: object) -> str:
+    """Return a value as a part of a name."""
+    text = str(value)
+    return text if text.isalnum() else text.translate(ESCAPED)
