@@ -5,6 +5,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Literal
 
+from example_app import events
+from example_app.events import OrderCreated
 from example_app.service import db
 from nucleon import Conflict, Len, Min, Model, NotFound, Page, PageQuery
 
@@ -43,11 +45,12 @@ class OrderClosed(Conflict):
 
 
 def add_order(new: NewOrder) -> Order:
-    """Store an order with its lines, all or nothing."""
+    """Store an order with its lines and the event that tells of it, all or nothing."""
     with db.transaction():
         id = db.value("insert into orders (customer, note) values (%s, %s) returning id", new.customer, new.note)
         for line in new.lines:
             db.execute("insert into order_lines (order_id, sku, quantity) values (%s, %s, %s)", id, line.sku, line.quantity)
+        events.record("order.created", OrderCreated(order_id=id))
         return read_order(id)
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from example_app import chat, orders, products
+from example_app import chat, notifications, orders, products
 from example_app.chat import Entry, NewMessage
+from example_app.notifications import Notification
 from example_app.orders import NewOrder, Order, OrderChange
 from example_app.products import NewProduct, Product
 from example_app.service import app
@@ -32,6 +33,12 @@ def export_orders() -> Iterator[Order]:
 def read_order(id: int) -> Order:
     """Read an order."""
     return orders.read_order(id)
+
+
+@app.get("/orders/{id}/notifications")
+def list_notifications(id: int) -> list[Notification]:
+    """List what the customer was told about an order."""
+    return notifications.notifications_of(id)
 
 
 @app.patch("/orders/{id}")

@@ -62,6 +62,10 @@ class RequestEnded(Protocol):
     def __call__(self, *, method: str, route: str, status: int, seconds: float) -> None: ...
 
 
+class MessageEnded(Protocol):
+    def __call__(self, *, queue: str, redelivered: bool, seconds: float, error: BaseException | None) -> None: ...
+
+
 class QueryEnded(Protocol):
     def __call__(self, *, resource: str, statement: str, seconds: float, error: BaseException | None) -> None: ...
 
@@ -87,6 +91,7 @@ class PoolWaited(Protocol):
 
 
 request_ended: Hook[RequestEnded] = Hook("request_ended")
+message_ended: Hook[MessageEnded] = Hook("message_ended")
 query_ended: Hook[QueryEnded] = Hook("query_ended")
 statement_repeated: Hook[StatementRepeated] = Hook("statement_repeated")
 """One request has run the same statement `count` times, the number at which that is told; spoken once for each request and statement."""

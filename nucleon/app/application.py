@@ -4,11 +4,13 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from nucleon import hooks
 from nucleon.app.answering import answer_in
 from nucleon.app.compiling import Compiled, compiled_from
+from nucleon.app.consumers import Consumers, is_configured
+from nucleon.app.consumption import ConsumeOptions, consumption_from
 from nucleon.app.extras import Extras, merged
 from nucleon.app.group import F, Group
 from nucleon.app.problems import problem_response, response_from, wrong_method
@@ -37,6 +39,8 @@ class App(Group):
         self.settings = Settings()
         self.resources: dict[str, Any] = {}
         self.commands: dict[str, Callable[..., Any]] = {}
+        self.consumers = Consumers()
+        self.optional: set[str] = set()
         self._providing: list[Handler] = []
         self._around: list[Callable[[Request], Any]] = []
         self._starting: list[Callable[..., None]] = []
@@ -44,12 +48,17 @@ class App(Group):
         self._mounts: list[tuple[str, Callable[..., Any]]] = []
         self._compiled: Compiled | None = None
 
-    def use(self, resource: R, name: str | None = None) -> R:
-        """Use a resource under a name (its kind when none is given), which is also its section in the settings."""
+    def use(self, resource: R, name: str | None = None, *, optional: bool = False) -> R:
+        """Use a resource under a name (its kind when none is given), which is also its section in the settings.
+
+        optional: the app starts without a server for it, and says so; its consumers do not run then.
+        """
         name = name or str(getattr(resource, "kind", type(resource).__name__.lower()))
         if name in self.resources or name in ("app", "server", "process", "log"):
             raise SetupError(f"the app {self.name} has a {name} already: give this one another name, app.use(..., name=...)")
         self.resources[name] = resource
+        if optional:
+            self.optional.add(name)
         if name != getattr(resource, "kind", name):
             resource.name = name  # type: ignore[attr-defined]
         self._changed()
@@ -83,6 +92,21 @@ class App(Group):
         self.commands[function.__name__] = function
         return function
 
+    def consume(self, queue: str, **options: Unpack[ConsumeOptions]) -> Callable[[F], F]:
+        """Call a function for every message of a RabbitMQ queue, with its body, headers and resources as a handler of requests gets them.
+
+        Acknowledged when it returns; tried again later when it raises; in the end, or when the body is wrong, given to the dead-letter
+        queue. Options as in `Consumption`; key: one routing key or several; dead_letter: True for `QUEUE.dead`, a name, or False.
+        """
+        local_names = caller_names(2)
+
+        def add(function: F) -> F:
+            self.consumers.add(consumption_from(queue, Handler(function, local_names), options))
+            self._changed()
+            return function
+
+        return add
+
     def mount(self, prefix: str, wsgi_app: Callable[..., Any]) -> None:
         """Give every path under a prefix that no route has to a WSGI application."""
         prefix = prefix.rstrip("/")
@@ -97,7 +121,9 @@ class App(Group):
 
     def check(self) -> None:
         """Compile every route and provider. Raises `SetupError` with all faults, one a line."""
-        self._compiled = compiled_from(self._registered, self._providing, self.resources, self.settings)
+        compiled = compiled_from(self._registered, self._providing, self.resources, self.settings)
+        self.consumers.check(compiled.known, self.resources)
+        self._compiled = compiled
 
     def routes(self) -> list[Route]:
         """Return the facts of every route, in the order of registration."""
@@ -120,8 +146,9 @@ class App(Group):
     def start(self) -> None:
         """Check, start the resources, run the start hooks: once in each worker, after the fork."""
         self._now_compiled()
-        for resource in self.resources.values():
-            resource.start()
+        for name, resource in self.resources.items():
+            if name not in self.optional or is_configured(resource):
+                resource.start()
         for function in self._starting:
             with self.scope() as scope:
                 scope.call(function)

@@ -13,7 +13,7 @@ import click
 import nucleon
 from nucleon.errors import SetupError
 
-COMMANDS = ("new", "dev", "serve", "routes", "shell", "run", "config", "check", "db", "embedded")
+COMMANDS = ("new", "dev", "serve", "worker", "routes", "shell", "run", "config", "check", "db", "embedded")
 
 
 class Commands(click.Group):

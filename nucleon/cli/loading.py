@@ -87,7 +87,9 @@ def prepared(ask: Ask, *, announce: bool = True, with_schema: bool = True) -> Pr
     ours = is_ours(application)
     if ours:
         config = with_embedded(config, ask.target.project, announce=announce)
-        refuse_missing_servers(config)
+        refuse_missing_servers(config, application.optional)
+        if announce:
+            tell_what_is_off(application, config)
         application.configure(config.sections)
         application.check()
         if with_schema:
@@ -111,11 +113,16 @@ def with_embedded(config: Config, project: Path, *, announce: bool) -> Config:
 
     place = project / ".nucleon" / "test" if config.environment == "test" else project
     place.mkdir(parents=True, exist_ok=True)  # tests have servers of their own beside the development data
-    services = embedded.acquire(place, environment=config.environment)
-    offered = {"postgres": services.postgres_dsn, "redis": services.redis_url}
+    offered: dict[str, str] = {}
+    if any(room_of(config, section) != "amqp" for section, _field in missing):
+        services = embedded.acquire(place, environment=config.environment)
+        offered = {"postgres": services.postgres_dsn, "redis": services.redis_url}
+    broker = embedded.running_rabbitmq(place / ".nucleon")  # only `nucleon embedded rabbitmq` starts it
+    if broker is not None:
+        offered["amqp"] = broker
     addresses = {}
     for section, field in missing:
-        room = type(config.sections[section]).__module__.split(".")[1]
+        room = room_of(config, section)
         if room in offered:
             addresses[section, field] = offered[room]
     if announce and addresses:
@@ -123,6 +130,23 @@ def with_embedded(config: Config, project: Path, *, announce: bool) -> Config:
         print(f"{names}: embedded servers for this project, data in {place / '.nucleon'}", file=sys.stderr, flush=True)
     logging.getLogger("nucleon").debug("embedded servers: %s", ", ".join(offered))
     return with_servers(config, addresses, "embedded")
+
+
+def room_of(config: Config, section: str) -> str:
+    """Return the room whose settings a section has: postgres, redis, amqp."""
+    return type(config.sections[section]).__module__.split(".")[1]
+
+
+def tell_what_is_off(application: Any, config: Config) -> None:
+    """Say on standard error which optional servers are not set, and what does not run therefore."""
+    for section, field in missing_servers(config):
+        if section not in application.optional:
+            continue
+        idle = [one.queue for one in application.consumers.registered] if room_of(config, section) == "amqp" else []
+        without = f"; no consumer runs ({', '.join(idle)})" if idle else ""
+        hint = ", or run `nucleon embedded rabbitmq`" if idle and config.environment in EMBEDDED_ENVIRONMENTS else ""
+        variable = f"NUCLEON_{section.upper().replace('-', '_')}__{field.upper()}"
+        print(f"[{section}] {field} is not set: the service runs without it{without}; set {variable}{hint}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -8,8 +8,10 @@ import sys
 from dataclasses import dataclass, replace
 
 from nucleon import process
+from nucleon.cli.consuming import drained, started_consumers
 from nucleon.cli.loading import Ask, prepared
 from nucleon.cli.sockets import bound, shown
+from nucleon.cli.speaking import one_speaker
 from nucleon.config import EMBEDDED_ENVIRONMENTS, Config, load, master_types, start_logging
 
 log = logging.getLogger("nucleon")
@@ -37,14 +39,10 @@ def serve(plan: Plan) -> int:
     settings: process.Settings = plan.config.sections["process"]
     if plan.config.environment in EMBEDDED_ENVIRONMENTS and ("process", "workers") not in plan.config.origins:
         settings = replace(settings, workers=1)
-    reader, writer = os.pipe()  # holds one byte: the worker that takes it says that the service is ready
-    os.set_blocking(reader, False)
-    os.write(writer, b"1")
-    os.close(writer)
     try:
-        return process.run(settings, plan.sockets, lambda sockets: _work(plan, sockets, reader, settings))
+        with one_speaker() as is_speaker:
+            return process.run(settings, plan.sockets, lambda sockets: _work(plan, sockets, is_speaker(), settings))
     finally:
-        os.close(reader)
         for listener in plan.sockets:
             name = listener.getsockname()
             listener.close()
@@ -52,9 +50,8 @@ def serve(plan: Plan) -> int:
                 os.unlink(name)
 
 
-def _work(plan: Plan, sockets: list[socket.socket], token: int, settings: process.Settings) -> None:
+def _work(plan: Plan, sockets: list[socket.socket], is_speaker: bool, settings: process.Settings) -> None:
     """Serve in a worker until SIGTERM: patch, import, configure, listen, drain."""
-    is_speaker = os.read(token, 1) == b"1"
     program = prepared(plan.ask, announce=is_speaker)
     import gevent
     import gevent.event
@@ -69,6 +66,7 @@ def _work(plan: Plan, sockets: list[socket.socket], token: int, settings: proces
     gevent.signal_handler(signal.SIGTERM, is_stopping.set)
     gevent.signal_handler(signal.SIGQUIT, os._exit, 1)
     server.start()
+    consumers = started_consumers(program) if program.is_ours and program.application.settings.consume else None
     process.ready()
     if is_speaker:
         where = ", ".join(shown(one) for one in sockets)
@@ -76,7 +74,9 @@ def _work(plan: Plan, sockets: list[socket.socket], token: int, settings: proces
         print(f"serving {plan.ask.target} on {where} ({program.config.environment}, {workers})", file=sys.stderr, flush=True)
     is_stopping.wait()
     server.stop_accepting()
+    draining = gevent.spawn(drained, consumers, settings.drain_seconds)
     cancelled = server.drain(settings.drain_seconds)
+    draining.join()
     if cancelled:
         log.error("%d requests were cancelled: still running after %g seconds", cancelled, settings.drain_seconds)
     server.stop()

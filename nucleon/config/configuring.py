@@ -37,6 +37,6 @@ def configure(
     types = {**house_types(), **app.settings_types()}
     where = Path("config") if folder is None else Path(folder)
     config = load(types, environment=environment, folder=where, flags=flags)
-    refuse_missing_servers(config)
+    refuse_missing_servers(config, app.optional)
     app.configure(config.sections)
     return config

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from nucleon.config.loading import Config
@@ -37,9 +37,9 @@ def with_servers(config: Config, addresses: Mapping[tuple[str, str], str], origi
     return dataclasses.replace(config, sections=sections, origins={**config.origins, **dict.fromkeys(addresses, origin)})
 
 
-def refuse_missing_servers(config: Config) -> None:
-    """Raise `SetupError` that names the setting of every server that is not set."""
-    missing = missing_servers(config)
+def refuse_missing_servers(config: Config, optional: Collection[str] = ()) -> None:
+    """Raise `SetupError` that names the setting of every server that is not set. optional: sections that need none."""
+    missing = [(section, field) for section, field in missing_servers(config) if section not in optional]
     if not missing:
         return
     usual = {setting: name for name, setting in URLS.items()}
@@ -50,4 +50,6 @@ def refuse_missing_servers(config: Config) -> None:
         if config.environment != "test" and (section, field) in usual:
             variable = f"{usual[section, field]} or {variable}"
         wanted.append(f"[{section}] {field} (set {variable}, or the file config/{config.environment}.toml)")
-    raise SetupError(f"environment {config.environment!r} has no server for {'; '.join(wanted)}")
+    needs_broker = any(type(config.sections[section]).__module__.startswith("nucleon.amqp.") for section, _field in missing)
+    hint = "; `nucleon embedded rabbitmq` runs one" if needs_broker and config.environment in EMBEDDED_ENVIRONMENTS else ""
+    raise SetupError(f"environment {config.environment!r} has no server for {'; '.join(wanted)}{hint}")

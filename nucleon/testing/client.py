@@ -5,7 +5,7 @@ from contextvars import Context, copy_context
 from io import BytesIO
 from time import monotonic
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
 from nucleon.green import deadline_at
@@ -13,6 +13,9 @@ from nucleon.message import Headers, Request, Response
 from nucleon.testing.answer import Answer
 from nucleon.testing.budget import Budget
 from nucleon.testing.calls import Calls
+
+if TYPE_CHECKING:
+    from nucleon.testing.broker import FakeBroker
 
 __all__ = ["Answer", "Client"]
 
@@ -37,12 +40,21 @@ class Client(Calls):
         with Client(app) as client:
             assert client.get("/items/1").json() == {"id": 1}
 
-    headers: sent with every request. deadline_seconds: as the server's setting.
+    headers: sent with every request. deadline_seconds: as the server's setting. broker: the one that the application publishes to and
+    consumes from; `drain` needs it.
     """
 
-    def __init__(self, application: Application, *, headers: dict[str, str] | None = None, deadline_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        application: Application,
+        *,
+        headers: dict[str, str] | None = None,
+        deadline_seconds: float = 30.0,
+        broker: "FakeBroker | None" = None,
+    ) -> None:
         super().__init__()
         self.application = application
+        self.broker = broker
         self.headers = {name.lower(): value for name, value in (headers or {}).items()}
         self.deadline_seconds = deadline_seconds
         self._open: list[Response] = []
@@ -65,6 +77,16 @@ class Client(Calls):
         databases = [name for name, one in resources.items() if getattr(one, "kind", None) == "postgres"]
         with Budget(max_queries, databases, f"{method} {target}") as budget:
             return self._send(method, target, headers, body, budget.check)
+
+    def drain(self, within_seconds: float = 10.0) -> None:
+        """Run the application's consumers until nothing is left to do; messages that wait for another try do not wait.
+
+        Raises `AssertionError` when it is not quiet in time, and without a broker.
+        """
+        from nucleon.testing.draining import drain
+
+        assert self.broker is not None, "drain needs the broker: Client(app, broker=FakeBroker()), or the fixture `client`"
+        drain(self.application, self.broker, within_seconds)
 
     def send(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
         """Carry one request into the application."""

@@ -27,6 +27,7 @@ from nucleon.testing.valkey import fresh_redis, held_clock, private_valkey
 
 if TYPE_CHECKING:
     from nucleon.postgres import Postgres
+    from nucleon.testing.broker import FakeBroker
     from nucleon.testing.client import Client
     from nucleon.testing.databases import Template
 
@@ -82,14 +83,34 @@ def app(pytestconfig: pytest.Config) -> Iterator[Any]:
 
 @pytest.fixture
 def client(request: pytest.FixtureRequest, app: Any) -> "Iterator[Client]":
-    """A client of the application, which is started for the test and stopped after it."""
+    """A client of the application, which is started for the test and stopped after it.
+
+    When the application uses RabbitMQ and the settings name none, it has the one of the fixture `broker`: `client.drain()`.
+    """
     from nucleon.testing.client import Client
 
+    lacks_broker = any(one.settings.url is None for one in _brokers_of(app).values())
+    broker = request.getfixturevalue("broker") if lacks_broker or "broker" in request.fixturenames else None
     for name in ("db", "committed_db"):  # before the start hooks, wherever the test names it
         if name in request.fixturenames:
             request.getfixturevalue(name)
-    with Client(app) as client:
+    with Client(app, broker=broker) as client:
         yield client
+
+
+@pytest.fixture
+def broker(app: Any) -> "Iterator[FakeBroker]":
+    """A RabbitMQ in memory, empty, which the application uses in this test."""
+    from dataclasses import replace
+
+    from nucleon.secret import Secret
+    from nucleon.testing.broker import FakeBroker
+
+    before = {name: resource.settings for name, resource in _brokers_of(app).items()}
+    with FakeBroker() as broker:
+        app.configure({name: replace(settings, url=Secret(broker.url)) for name, settings in before.items()})
+        yield broker
+    app.configure(before)
 
 
 @pytest.fixture
@@ -114,6 +135,10 @@ def committed_db(app: Any) -> "Iterator[Postgres]":
         for name, database in databases.items():
             stack.enter_context(committed(database, _templates[name]))
         yield next(iter(databases.values()))
+
+
+def _brokers_of(application: Any) -> dict[str, Any]:
+    return {name: one for name, one in application.resources.items() if getattr(one, "kind", None) == "amqp"}
 
 
 def _databases_of(application: Any) -> "dict[str, Postgres]":
@@ -154,7 +179,7 @@ def _configured(named: str, project: Path) -> tuple[Any, Path]:
     types = {**config.house_types(), **application.settings_types()}
     settings = config.load(types, environment="test", folder=project / "config")
     settings = _with_embedded(settings, project)
-    config.refuse_missing_servers(settings)
+    config.refuse_missing_servers(settings, {*_brokers_of(application), *application.optional})
     application.configure(settings.sections)
     application.check()
     return application, Path(str(sys.modules[module].__file__)).parent
@@ -174,8 +199,8 @@ def _with_embedded(settings: Any, project: Path) -> Any:
     from nucleon import config
 
     missing = config.missing_servers(settings)
-    if not missing:
-        return settings
+    if all(type(settings.sections[section]).__module__.startswith("nucleon.amqp.") for section, _field in missing):
+        return settings  # RabbitMQ is in memory
     from nucleon import embedded
 
     services = embedded.acquire(_place_of_tests(project), environment="test")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["new", "dev", "serve", "routes", "shell", "run", "config", "check", "db", "embedded"]
+COMMANDS = ["new", "dev", "serve", "worker", "routes", "shell", "run", "config", "check", "db", "embedded"]
 HOUSE = str(Path(__file__).parents[2])
 
 APP = """

@@ -19,6 +19,7 @@ def client(fresh_postgres_dsn: str, redis_url: str) -> Iterator[Client]:
         {
             "postgres": settings,
             "redis": service.cache.Settings(url=Secret(redis_url)),
+            "amqp": service.broker.Settings(),
         }
     )
     with Client(app) as client:

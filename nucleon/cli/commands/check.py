@@ -22,10 +22,11 @@ def command(target: str | None, environment: str | None, folder: str | None) -> 
     application = imported(ask)
     config = settings_of(application, ask)
     if config.environment not in EMBEDDED_ENVIRONMENTS:
-        refuse_missing_servers(config)
+        refuse_missing_servers(config, application.optional if is_ours(application) else ())
     if is_ours(application):
         application.check()
-        click.echo(f"{ask.target} is fine in environment {config.environment}: {len(list(application.routes()))} routes")
+        consumers = f", {len(application.consumers)} consumers" if application.consumers else ""
+        click.echo(f"{ask.target} is fine in environment {config.environment}: {len(list(application.routes()))} routes{consumers}")
     else:
         click.echo(f"{ask.target} is fine in environment {config.environment}: a WSGI application")
     return 0

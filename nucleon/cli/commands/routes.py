@@ -8,7 +8,7 @@ from nucleon.cli import options
 @click.command()
 @options.target
 def command(target: str | None) -> int:
-    """List the routes: method, pattern, handler, file and line.
+    """List the routes and consumers: method, pattern or queue, handler, file and line.
 
     \b
     Example:
@@ -23,5 +23,6 @@ def command(target: str | None) -> int:
     if not is_ours(application):
         raise SetupError(f"{ask.target} is a foreign WSGI application: only a nucleon App tells its routes")
     rows = [(fact.method, fact.pattern, fact.handler, f"{fact.file}:{fact.line}") for fact in application.routes()]
+    rows += [("CONSUME", fact.source, fact.handler, f"{fact.file}:{fact.line}") for fact in application.consumers.facts()]
     click.echo(table(("METHOD", "PATTERN", "HANDLER", "WHERE"), rows))
     return 0

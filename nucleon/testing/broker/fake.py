@@ -141,6 +141,11 @@ class FakeBroker:
         self._expire_all()
         return True
 
+    def left(self) -> str:
+        """Return what is in the queues, for a message."""
+        queues = [queue for vhost in self._vhosts.values() for queue in vhost.queues.values()]
+        return ", ".join(f"{queue.name}: {len(queue)} ready, {queue.unacked} unacked" for queue in queues if len(queue) or queue.unacked)
+
     def is_quiet(self) -> bool:
         """Tell whether nothing is going on: every message that a consumer could take is settled, and nothing is on its way."""
         queues = [queue for vhost in self._vhosts.values() for queue in vhost.queues.values()]
