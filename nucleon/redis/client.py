@@ -14,7 +14,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, ReadOnlyErro
 from nucleon import hooks
 from nucleon.errors import SetupError
 from nucleon.redis.border import problem_from, translated
-from nucleon.redis.commands import BLOCKING, READS, does_wait, is_stateful, spelled
+from nucleon.redis.commands import BLOCKING, READS, is_stateful, seconds_on_server, spelled
 from nucleon.redis.connection import Pool, connection_options
 from nucleon.redis.multiplexer import Multiplexer, OtherThread
 from nucleon.redis.offers import Offers
@@ -135,7 +135,7 @@ class Redis(Offers, redis.Redis):
         plan = self._plans.get(args[0])
         if plan is None or plan.is_own or plan.may_wait:
             plan = self._plan(args)
-            if plan.is_own or (plan.may_wait and does_wait(spelled(args), args)):
+            if plan.is_own or (plan.may_wait and seconds_on_server(args)):
                 return self._answer_alone(args, options)
         try:
             data = pack_command(args if len(plan.words) == 1 else plan.words + args[1:])

@@ -5,10 +5,15 @@ from typing import Any
 
 from redis.commands.cluster import READ_COMMANDS
 
-BLOCKING = frozenset(
-    ["BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP", "WAIT", "WAITAOF", "XREAD", "XREADGROUP"],
-)
-"""Commands that wait on the server for as long as their caller asked: only the deadline cuts them short."""
+BLOCKING = {
+    "BLPOP": (-1, 1.0), "BRPOP": (-1, 1.0), "BLMOVE": (-1, 1.0), "BRPOPLPUSH": (-1, 1.0), "BZPOPMIN": (-1, 1.0), "BZPOPMAX": (-1, 1.0),
+    "BLMPOP": (1, 1.0), "BZMPOP": (1, 1.0),
+    "WAIT": (-1, 0.001), "WAITAOF": (-1, 0.001), "XREAD": (None, 0.001), "XREADGROUP": (None, 0.001),
+}  # fmt: skip
+"""Commands that wait on the server for as long as their caller asked: where they say how long, and in which unit (of seconds).
+
+None: after the word BLOCK; without it they do not wait.
+"""
 
 STATEFUL = frozenset(
     [
@@ -23,6 +28,7 @@ STATEFUL = frozenset(
 READS = READ_COMMANDS | {"ECHO", "INFO", "OBJECT", "PING", "TIME", "XRANGE", "XREVRANGE"}
 """Commands that change nothing: when their connection is lost they are sent again."""
 
+FOREVER = float("inf")
 _CONTAINERS = frozenset(["CLIENT", "SCRIPT", "HIMPORT"])
 
 
@@ -42,10 +48,19 @@ def is_stateful(args: Sequence[Any]) -> bool:
     return name in STATEFUL or name.startswith("HIMPORT")
 
 
-def does_wait(name: str, args: Sequence[Any]) -> bool:
-    """Tell whether the command waits on the server; a read of streams does so only with BLOCK."""
+def seconds_on_server(args: Sequence[Any]) -> float:
+    """Return how long the command may wait on the server: 0.0 for most, infinity when it waits until something comes."""
+    name = spelled(args)
     if name not in BLOCKING:
-        return False
-    if not name.startswith("X"):
-        return True
-    return any(arg in (b"BLOCK", "BLOCK", b"block", "block") for arg in args[1:8])
+        return 0.0
+    place, unit = BLOCKING[name]
+    if place is None:
+        words = [arg.upper() if isinstance(arg, (str, bytes)) else arg for arg in args[:8]]
+        place = next((at + 1 for at, word in enumerate(words) if word in ("BLOCK", b"BLOCK")), 0)
+        if not place:
+            return 0.0
+    try:
+        seconds = float(args[place]) * unit
+    except (ValueError, TypeError, IndexError):
+        return FOREVER  # the server will say what is wrong with it
+    return seconds if seconds > 0 else FOREVER

@@ -19,7 +19,7 @@ from redis.utils import SENTINEL
 from nucleon import green, hooks
 from nucleon.errors import DeadlineExceeded, SetupError
 from nucleon.redis.border import ReplyTooLarge
-from nucleon.redis.commands import does_wait, is_stateful, spelled
+from nucleon.redis.commands import FOREVER, is_stateful, seconds_on_server
 from nucleon.redis.settings import Settings
 from nucleon.redis.turns import Turns
 
@@ -57,7 +57,7 @@ class _Bounded:
     places: says where the server is just now (Sentinel); then the server must call itself master.
     """
 
-    _waits_on_server = False
+    _seconds_on_server = 0.0
     is_soiled = False
     """It was told to be something else than it began as: closed when it is given back."""
 
@@ -92,7 +92,7 @@ class _Bounded:
         self._parser.limit_bytes = self._reply_bytes
 
     def send_command(self: Any, *args: Any, **options: Any) -> None:
-        self._waits_on_server = does_wait(spelled(args), args)
+        self._seconds_on_server = seconds_on_server(args)
         if is_stateful(args):
             self.is_soiled = True
         super().send_command(*args, **options)  # type: ignore[misc]
@@ -106,7 +106,8 @@ class _Bounded:
     def read_response(self: Any, disable_decoding: bool = False, *, timeout: Any = SENTINEL, **options: Any) -> Any:
         if timeout is SENTINEL and self._sock:
             try:
-                self._sock.settimeout(green.seconds_left(None if self._waits_on_server else self.socket_timeout))
+                patience = None if self._seconds_on_server == FOREVER else self.socket_timeout + self._seconds_on_server
+                self._sock.settimeout(green.seconds_left(patience))
             except DeadlineExceeded:
                 self.disconnect()  # the reply is still to come: nobody else may read it
                 raise
@@ -118,7 +119,7 @@ class _Bounded:
         except InvalidResponse as error:
             raise NoConnection(f"the server does not speak RESP: {error}") from error
         finally:
-            self._waits_on_server = False
+            self._seconds_on_server = 0.0
 
 
 class _Parser(_HiredisParser):

@@ -9,7 +9,7 @@ from redis.client import NEVER_DECODE
 from redis.exceptions import AuthenticationError, ReadOnlyError
 
 from nucleon.redis.border import translated
-from nucleon.redis.commands import READS, does_wait, is_stateful, spelled
+from nucleon.redis.commands import READS, is_stateful, seconds_on_server, spelled
 from nucleon.redis.multiplexer import OtherThread
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Pipeline(redis.client.Pipeline):
             return False
         large = self.owner.settings.large_bytes
         for args, _ in self.command_stack:
-            if is_stateful(args) or does_wait(spelled(args), args):
+            if is_stateful(args) or seconds_on_server(args):
                 return False
             large -= sum(len(arg) if isinstance(arg, (bytes, str, bytearray, memoryview)) else 8 for arg in args)
         return large > 0
