@@ -69,7 +69,8 @@ def _work(plan: Plan, sockets: list[socket.socket], is_speaker: bool, settings: 
     consumers = started_consumers(program) if program.is_ours and program.application.settings.consume else None
     process.ready()
     if is_speaker:
-        where = ", ".join(shown(one) for one in sockets)
+        scheme = "https" if program.config.sections["server"].tls_certificate else "http"
+        where = ", ".join(shown(one, scheme) for one in sockets)
         workers = f"{settings.workers} worker{'s' if settings.workers > 1 else ''}"
         print(f"serving {plan.ask.target} on {where} ({program.config.environment}, {workers})", file=sys.stderr, flush=True)
     is_stopping.wait()

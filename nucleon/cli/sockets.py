@@ -72,10 +72,10 @@ def _answers(path: str) -> bool:
     return True
 
 
-def shown(listener: socket.socket) -> str:
-    """Return the address as a user would type it into a client."""
+def shown(listener: socket.socket, scheme: str) -> str:
+    """Return the address as a user would type it into a client; scheme: what TCP listeners speak."""
     name = listener.getsockname()
     if isinstance(name, str):
         return f"unix:{name}"
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"http://{host}:{name[1]}"
+    return f"{scheme}://{host}:{name[1]}"
