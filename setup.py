@@ -12,11 +12,12 @@ from setuptools.command.build_ext import build_ext
 HOT = (
     "nucleon.http.malformed", "nucleon.http.fields", "nucleon.http.head", "nucleon.http.chunks", "nucleon.http.reply",
     "nucleon.message.request", "nucleon.message.response", "nucleon.wsgi",
+    "nucleon.routing.router", "nucleon.binding.call", "nucleon.binding.readers", "nucleon.binding.answers", "nucleon.app.answering",
     "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
     "nucleon.redis.link",
 )  # fmt: skip
 """Typed Python: compiled, or run as it is."""
-TWINS = ("nucleon.http.clock", "nucleon.server.wire")
+TWINS = ("nucleon.http.native", "nucleon.server.wire")
 """What calls the C library (.pyx), each with an interpreted twin (.py) beside it."""
 FLAGS = ["-O2", "-g0", "-w"] if os.name == "posix" else []
 """Half the time to install, and as fast, as with -O3 -g; warnings about generated code help nobody."""
@@ -71,7 +72,7 @@ def extensions() -> list[Extension]:
             build_dir="build/cython",
             language_level=3,
             quiet=True,
-            compiler_directives={"annotation_typing": False},
+            compiler_directives={"annotation_typing": False, "binding": False},
         )
     except Exception as error:  # noqa: BLE001 - another Cython than ours was tried with; the modules run interpreted then
         say(f"Cython cannot compile the hot modules, they run interpreted: {error}")

@@ -6,16 +6,20 @@ from nucleon.message.response cimport Response
 cdef dict _STATUSES
 cdef tuple _DEFAULT_AUTHORITY
 
-cdef class Start:
+@cython.final
+@cython.freelist(8)
+cdef class Start(Response):
     cdef public dict _environ
     cdef public str _id
-    cdef public int status
-    cdef public list headers
     cdef public bint sent
     cdef public list written
     cdef public object early
     cdef public object wire
 
+    cpdef object begin(self, dict environ)
+    cpdef object write(self, object data)
+
+@cython.final
 cdef class Input:
     cdef public bytes _held
     cdef public object _reader
@@ -25,5 +29,4 @@ cpdef object finish_environ(dict environ, RequestHead head, str client, str sche
 
 cdef str _path_info(str path)
 
-@cython.locals(response=Response)
 cpdef Response respond_to(object application, dict environ, Start start)

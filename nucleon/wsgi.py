@@ -264,26 +264,35 @@ class FileWrapper:
             close()
 
 
-class Start:
-    """The `start_response` of one request, and its `write`.
+class Start(Response):
+    """The `start_response` of one request, its `write`, and the response that they make.
 
     id: of the request, for log lines. early: takes what is written before the application returns, and sends it over `wire`; without
     it that is held.
     """
 
-    __slots__ = ("_environ", "_id", "early", "headers", "sent", "status", "wire", "written")
+    __slots__ = ("_environ", "_id", "early", "sent", "wire", "written")
 
     def __init__(self, environ: dict[str, Any]) -> None:
+        self.begin(environ)
+
+    def begin(self, environ: dict[str, Any]) -> None:
+        """Set what it begins with; made without `__init__`, it costs a third."""
         self._environ = environ
         self._id: str | None = None
+        self.body = b""
         self.status = 0
-        self.headers: list[tuple[str, str]] | None = None
+        self.headers = []
+        self.on_close = None
         self.sent = False
         self.written: list[bytes] | None = None
         self.early: Callable[[Start, bytes], None] | None = None
         self.wire: Any = None
 
-    def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None) -> Callable[[bytes], None]:
+    def __call__(self, status: Any, headers: list[tuple[str, str]] | None = None, exc_info: ExcInfo | None = None) -> Any:
+        if headers is None:
+            self.write(status)
+            return None
         if exc_info is not None:
             if self.sent:
                 raise exc_info[1].with_traceback(exc_info[2])
@@ -291,12 +300,12 @@ class Start:
             raise AssertionError("start_response was called twice without exc_info")
         self.status = _STATUSES.get(status) or _status_from(status)
         self.headers = list(headers)
-        return self.write
+        return self  # called with bytes alone it is `write`: making a bound method for every request costs more
 
     def write(self, data: bytes) -> None:
         """Send data in front of the iterable's."""
         if not isinstance(data, bytes):
-            raise TypeError(f"write() takes bytes, not {type(data).__name__}")
+            raise TypeError(f"write() takes bytes, and start_response() a status and headers, not {type(data).__name__}")
         if self.early is not None:
             self.early(self, data)
             return
@@ -330,12 +339,8 @@ def respond_to(application: Application, environ: dict[str, Any], start: Start) 
     """Call a WSGI application, as `run` does. Raises what the application raises; its iterable is closed then."""
     result = application(environ, start)
     if type(result) is list and len(result) == 1 and start.written is None and type(result[0]) is bytes and start.status:
-        response = Response.__new__(Response)
-        response.body = result[0]
-        response.status = start.status
-        response.headers = start.headers  # type: ignore[assignment]
-        response.on_close = None
-        return response
+        start.body = result[0]
+        return start
     return _whole_or_streamed(result, start)
 
 

@@ -23,6 +23,11 @@ def application() -> Any:
         note: str
         lines: list[int]
 
+    class Item(Model):
+        id: int
+        limit: int
+        search: str
+
     class Size(Model):
         size: int
 
@@ -36,6 +41,10 @@ def application() -> Any:
     @app.get("/json")
     def greet() -> Message:
         return Message("Hello, world!")
+
+    @app.get("/items/{item_id}")
+    def read(item_id: int, limit: int = 10, search: str = "") -> Item:
+        return Item(item_id, limit, search)
 
     @app.post("/echo", status=200)
     def echo(body: Order) -> Order:

@@ -162,7 +162,7 @@ class App(Group):
 
     def respond(self, request: Request) -> Response:
         """Answer a request; whatever goes wrong becomes a problem response."""
-        hooks.request_id.set(request.id)
+        hooks.request_id.set(request)
         if not hooks.request_ended.listeners:
             return self._surrounded(request, 0) if self._around else self._dispatch(request)
         begun = perf_counter()
@@ -209,7 +209,7 @@ class App(Group):
                 endpoint = found.route
                 request.params = found.params
                 request.route = endpoint.pattern
-                hurry = request.headers.get("request-timeout")
+                hurry = request.fields.get("request-timeout")
                 return endpoint.answer(request) if hurry is None else answer_in(hurry, endpoint.answer, request)
             return self._elsewhere(request, found)
         except Exception as error:  # noqa: BLE001  every error leaves as a problem, and is logged

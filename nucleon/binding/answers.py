@@ -102,7 +102,7 @@ def _plain_body(status: int, content_type: str) -> Answer:
 
 def _require(call: Call, *media: str) -> str:
     """Return the media type that the client prefers among ours. Raises `NotAcceptable`."""
-    accept = call.request.headers.get("accept")
+    accept = call.request.fields.get("accept")
     if accept is None or accept == "*/*" or accept == media[0]:
         return media[0]
     found = preferred(accept, media)

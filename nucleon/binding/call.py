@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from nucleon.errors import BadRequest
-from nucleon.message import Request
+from nucleon.message.request import Request
 
 MAXIMUM_FIELDS = 1000  # of a query or a form; more is an attack on the parser
 
@@ -74,12 +74,21 @@ def give_back(cleanups: Sequence[Callable[[BaseException | None], None]], error:
 
 def fields_from(text: str, place: str) -> dict[str, list[str]]:
     """Parse urlencoded text (WHATWG URL, section 5.1)."""
+    if text.count("&") >= MAXIMUM_FIELDS:
+        raise BadRequest(f"the {place} has more than {MAXIMUM_FIELDS} fields")
     fields: dict[str, list[str]] = {}
-    try:
-        for name, value in parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAXIMUM_FIELDS):
+    is_plain = "%" not in text and "+" not in text
+    for part in text.split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            if not is_plain:
+                name, value = _decoded(name, place), _decoded(value, place)
             fields.setdefault(name, []).append(value)
+    return fields
+
+
+def _decoded(text: str, place: str) -> str:
+    try:
+        return unquote_plus(text, errors="strict")
     except UnicodeDecodeError:
         raise BadRequest(f"the {place} is not UTF-8") from None
-    except ValueError:
-        raise BadRequest(f"the {place} has more than {MAXIMUM_FIELDS} fields") from None
-    return fields

@@ -102,7 +102,7 @@ def header_reader(name: str, kind: Any, default: Any) -> Reader:
     key = name.lower()
 
     def read(call: Call) -> Any:
-        value = call.request.headers.get(key)
+        value = call.request.fields.get(key)
         if value is None:
             if default is MISSING:
                 raise Faulty("header", [(f"/{name}", "Missing")])
@@ -140,7 +140,7 @@ def body_reader(kind: Any, default: Any) -> Reader:
     checks_finite, checks_depth = may_hold_non_finite(decoded), is_open(decoded)
 
     def read(call: Call) -> Any:
-        content_type = call.request.headers.get("content-type")
+        content_type = call.request.fields.get("content-type")
         if content_type is None or content_type != "application/json":
             if content_type is None and not (data := call.request.body(call.limit_bytes)):
                 if default is not MISSING:

@@ -1,7 +1,10 @@
 # C types for fields.py; the code itself is there, and runs without this file.
 import cython
 from nucleon.http.malformed cimport Limits
+from nucleon.http.native cimport begins
 
+@cython.final
+@cython.no_gc
 cdef class FieldName:
     cdef public bytes word
     cdef public Py_ssize_t size
@@ -11,6 +14,7 @@ cdef class FieldName:
     cdef public FieldName following
     cdef public bint is_kept
 
+@cython.no_gc
 cdef class Fields:
     cdef public dict fields
     cdef public bint is_environ
@@ -21,6 +25,7 @@ cdef class Fields:
     cdef public str coding
     cdef public str expectation
     cdef public str patience
+    cpdef object begin_fields(self, dict fields)
     cpdef object take(self, int kind, str value)
 
 cdef bytes TOKEN, VALUE

@@ -6,6 +6,7 @@ Written for the compiler: `fields.pxd` gives the loops C types; interpreted it g
 from typing import Any
 
 from nucleon.http.malformed import Limits, MalformedInput
+from nucleon.http.native import begins
 from nucleon.http.octets import TOKEN, VALUE
 
 _SINGLE = frozenset({"host", "content-length", "content-type", "transfer-encoding", "authorization", "expect"})
@@ -45,9 +46,13 @@ class Fields:
 
     __slots__ = ("authority", "coding", "connection", "expectation", "fields", "host", "is_environ", "length", "patience")
 
-    def __init__(self, fields: dict[str, Any] | None = None, is_environ: bool = False) -> None:
-        self.fields: dict[str, Any] = {} if fields is None else fields
-        self.is_environ = is_environ
+    def __init__(self) -> None:
+        self.begin_fields({})
+
+    def begin_fields(self, fields: dict[str, Any]) -> None:
+        """Nothing has been read yet; what is read will be put into `fields`."""
+        self.fields: dict[str, Any] = fields
+        self.is_environ = False
         self.authority: tuple[str, str] | None = None
         self.host: str | None = None
         self.connection: str | None = None
@@ -89,7 +94,7 @@ def read_fields(into: Fields, data: bytes, at: int, end: int, limits: Limits) ->
     while octets[at] != 13:
         begin = at
         found = before.following
-        if found is not None and found.size < end - at and octets[at + found.size] == 58 and data.startswith(found.word, at):
+        if found is not None and found.size < end - at and octets[at + found.size] == 58 and begins(data, at, found.word):
             at += found.size
         else:
             while token[octets[at]]:

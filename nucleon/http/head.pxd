@@ -2,7 +2,11 @@
 import cython
 from nucleon.http.fields cimport Fields, read_fields
 from nucleon.http.malformed cimport Limits
+from nucleon.http.native cimport begins
 
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
 cdef class RequestHead(Fields):
     cdef public str method
     cdef public str path
@@ -16,6 +20,8 @@ cdef class RequestHead(Fields):
     cdef public bytes data
     cdef public Py_ssize_t target_at
     cdef public Py_ssize_t target_end
+
+    cpdef object begin(self, dict fields)
 
 cdef bytes PATH, TARGET, TOKEN
 cdef dict _HOSTS

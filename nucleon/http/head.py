@@ -8,6 +8,7 @@ from typing import Any
 
 from nucleon.http.fields import Fields, read_fields
 from nucleon.http.malformed import Limits, MalformedInput
+from nucleon.http.native import begins
 from nucleon.http.octets import PATH, TARGET, TOKEN
 
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
@@ -35,8 +36,12 @@ class RequestHead(Fields):
         "size", "target_at", "target_end",
     )  # fmt: skip
 
-    def __init__(self, fields: dict[str, Any] | None = None, is_environ: bool = False) -> None:
-        Fields.__init__(self, fields, is_environ)
+    def __init__(self) -> None:
+        self.begin({})
+
+    def begin(self, fields: dict[str, Any]) -> None:
+        """Set what a head begins with; made without `__init__`, a head costs a third."""
+        self.begin_fields(fields)
         self.method = ""
         self.path = "/"
         self.query = ""
@@ -117,7 +122,7 @@ def parse_head(data: bytes, start: int, end: int, limits: Limits, environ: dict[
     token = TOKEN
     allowed = TARGET
     allowed_in_path = PATH
-    if data.startswith(b"GET ", start):
+    if begins(data, start, b"GET "):
         method = "GET"
         at = start + 3
     else:
@@ -136,12 +141,14 @@ def parse_head(data: bytes, start: int, end: int, limits: Limits, environ: dict[
     if octets[at] == 63:
         while allowed[octets[at]]:
             at += 1
-    is_newer = data.startswith(b" HTTP/1.1\r\n", at)
+    is_newer = begins(data, at, b" HTTP/1.1\r\n")
     if target_at == start + 1 or octets[target_at - 1] != 32 or at == target_at or at + 9 - start > limits.request_line_bytes:
         raise _wrong_line(data, start, limits)
-    if not is_newer and not data.startswith(b" HTTP/1.0\r\n", at):
+    if not is_newer and not begins(data, at, b" HTTP/1.0\r\n"):
         raise _wrong_line(data, start, limits)
-    head = RequestHead(environ, environ is not None)
+    head = RequestHead.__new__(RequestHead)
+    head.begin({} if environ is None else environ)
+    head.is_environ = environ is not None
     head.method = method
     head.minor = 1 if is_newer else 0
     head.keep_alive = is_newer

@@ -4,7 +4,7 @@ import re
 from email.utils import formatdate
 from http import HTTPStatus
 
-from nucleon.http.clock import second
+from nucleon.http.native import second
 
 CHUNKED = -2
 """Framing of a body whose length is unknown, for HTTP/1.1."""
@@ -18,12 +18,11 @@ STATUS_LINES = {
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_LINES: dict[tuple[str, str], bytes] = {}
-_LINES_MAXIMUM = 512
 _KINDS: dict[str, int] = {**dict.fromkeys(_HOP_BY_HOP, 1), "content-length": 2, "date": 3, "server": 3}
-_SPELLINGS: dict[str, int] = {"Content-Length": 2, "content-length": 2}
-_LENGTH_LINES: dict[int, bytes] = {}
-_LENGTH_LINES_MAXIMUM = 4096
+_NAMES: dict[str, "ReplyName"] = {}
+_NAMES_MAXIMUM = 256
+_LINES_MAXIMUM = 32
+_LENGTH_LINES: list[bytes | None] = [None] * 4096
 
 
 class Clock:
@@ -39,15 +38,41 @@ class Clock:
 _CLOCK = Clock()
 
 
+class ReplyName:
+    """A spelling of a field name that an application used.
+
+    kind: 0 for a field to send, 1 hop-by-hop, 2 Content-Length, 3 what the server says itself. lines: the whole line by value.
+    """
+
+    __slots__ = ("kind", "lines", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.kind = _KINDS.get(name.lower(), 0)
+        self.lines: dict[str, bytes] = {}
+
+    def line(self, value: str) -> bytes:
+        """Return the line for a value, checked. Raises `ValueError`."""
+        if not isinstance(value, str):
+            raise ValueError("field names and values are strings")
+        if _VALUE.fullmatch(value) is None:
+            raise ValueError(f"the value of {self.name} has characters that no field may have")
+        line = f"{self.name}: {value}\r\n".encode("latin-1")
+        if len(line) < 256:
+            if len(self.lines) >= _LINES_MAXIMUM:
+                self.lines.clear()
+            self.lines[value] = line
+        return line
+
+
 class Reply:
     """The head of a response in parts, how its body is framed, and whether the connection may stay."""
 
     __slots__ = ("framing", "keep_alive", "parts")
 
-    def __init__(self, parts: list[bytes], keep_alive: bool) -> None:
-        self.parts = parts
-        self.framing = 0
-        self.keep_alive = keep_alive
+    parts: list[bytes]
+    framing: int
+    keep_alive: bool
 
 
 def date_line() -> bytes:
@@ -91,25 +116,24 @@ def compose(  # noqa: PLR0917  compiled functions that are called at C speed tak
         line = f"HTTP/1.1 {status} \r\n".encode()
     parts = [line]
     declared = -1
-    for pair in headers:
-        known = _LINES.get(pair)
-        if known is not None:
-            parts.append(known)
-            continue
-        name, value = pair
-        kind = _SPELLINGS.get(name, -1)
-        if kind < 0:
-            kind = _kind(name)
-        if kind == 2:
+    for name, value in headers:
+        known = _NAMES.get(name)
+        if known is None:
+            known = _name_from(name)
+        if known.kind == 2:
             declared = _length_from(value)
             continue
-        _check_value(name, value)
-        if kind == 1:
-            if name.lower() == "connection" and "close" in value.lower():
-                keep_alive = False
-        elif kind == 0:
-            parts.append(_line(pair))
-    reply = Reply(parts, keep_alive)
+        field = known.lines.get(value)
+        if field is None:
+            field = known.line(value)
+        if known.kind == 0:
+            parts.append(field)
+        elif known.kind == 1 and known.name.lower() == "connection" and "close" in value.lower():
+            keep_alive = False
+    reply = Reply.__new__(Reply)
+    reply.parts = parts
+    reply.framing = 0
+    reply.keep_alive = keep_alive
     _frame(reply, status, declared, body_bytes, minor, to_head)
     return reply
 
@@ -127,7 +151,7 @@ def _frame(  # noqa: PLR0917  as above
             reply.keep_alive = reply.keep_alive and body_bytes >= declared
         reply.framing = length
         if length >= 0:
-            parts.append(_LENGTH_LINES.get(length) or _length_line(length))
+            parts.append(_length_line(length))
         elif minor == 1:
             reply.framing = CHUNKED
             parts.append(b"Transfer-Encoding: chunked\r\n")
@@ -145,8 +169,12 @@ def _frame(  # noqa: PLR0917  as above
 
 
 def _length_line(length: int) -> bytes:
-    line = b"Content-Length: %d\r\n" % length
-    if len(_LENGTH_LINES) < _LENGTH_LINES_MAXIMUM:
+    """Return the Content-Length line; those of short bodies are kept."""
+    if length >= 4096:
+        return b"Content-Length: %d\r\n" % length
+    line = _LENGTH_LINES[length]
+    if line is None:
+        line = b"Content-Length: %d\r\n" % length
         _LENGTH_LINES[length] = line
     return line
 
@@ -164,30 +192,13 @@ def _length_from(value: str) -> int:
     return length
 
 
-def _kind(name: str) -> int:
-    """Return 0 for a field to send, 1 hop-by-hop, 2 Content-Length, 3 what the server says itself; remember good names."""
+def _name_from(name: str) -> ReplyName:
+    """Return what there is to know about a name; remember good ones. Raises `ValueError`."""
     if not isinstance(name, str):
         raise ValueError("field names and values are strings")
     if _NAME.fullmatch(name) is None:
         raise ValueError(f"{name!r} is not a field name")
-    kind = _KINDS.get(name.lower(), 0)
-    if len(_SPELLINGS) < _LINES_MAXIMUM and len(name) < 64:
-        _SPELLINGS[name] = kind
-    return kind
-
-
-def _check_value(name: str, value: str) -> None:
-    if not isinstance(value, str):
-        raise ValueError("field names and values are strings")
-    if _VALUE.fullmatch(value) is None:
-        raise ValueError(f"the value of {name} has characters that no field may have")
-
-
-def _line(pair: tuple[str, str]) -> bytes:
-    name, value = pair
-    line = f"{name}: {value}\r\n".encode("latin-1")
-    if len(line) < 256:
-        if len(_LINES) >= _LINES_MAXIMUM:
-            _LINES.clear()
-        _LINES[pair] = line
-    return line
+    known = ReplyName(name)
+    if len(_NAMES) < _NAMES_MAXIMUM and len(name) < 64:
+        _NAMES[name] = known
+    return known

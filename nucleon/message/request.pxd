@@ -1,4 +1,7 @@
 # C types for request.py; the code itself is there, and runs without this file.
+import cython
+
+@cython.freelist(8)
 cdef class Request:
     cdef public bytes _body
     cdef public object _headers

@@ -80,7 +80,7 @@ class Router(Generic[T]):
         segments = path[1:].split("/")
         values: list[str] = []
         allow: set[str] = set()
-        hit = _search(self._root, segments, 0, method, values=values, allow=allow)
+        hit = _search(self._root, segments, 0, method, values, allow)
         if hit is not None:
             return Match(hit[0], dict(zip(hit[1], values, strict=True)))
         if allow:
@@ -91,8 +91,8 @@ class Router(Generic[T]):
 NO_ROUTE = NoRoute()
 
 
-def _search(
-    node: _Node, segments: list[str], at: int, method: str, *, values: list[str], allow: set[str]
+def _search(  # noqa: PLR0917  compiled functions that are called at C speed take no keywords
+    node: _Node, segments: list[str], at: int, method: str, values: list[str], allow: set[str]
 ) -> tuple[Any, tuple[str, ...]] | None:
     """Depth first, static before parameter before rest; `values` holds the path taken, `allow` the methods seen on the way."""
     if at == len(segments):
@@ -104,18 +104,18 @@ def _search(
     segment = segments[at]
     child = node.static.get(segment)
     if child is not None:
-        hit = _search(child, segments, at + 1, method, values=values, allow=allow)
+        hit = _search(child, segments, at + 1, method, values, allow)
         if hit is not None:
             return hit
     if node.parameter is not None and segment:
         values.append(segment)
-        hit = _search(node.parameter, segments, at + 1, method, values=values, allow=allow)
+        hit = _search(node.parameter, segments, at + 1, method, values, allow)
         if hit is not None:
             return hit
         values.pop()
     if node.rest is not None:
         values.append("/".join(segments[at:]))
-        hit = _search(node.rest, segments, len(segments), method, values=values, allow=allow)
+        hit = _search(node.rest, segments, len(segments), method, values, allow)
         if hit is not None:
             return hit
         values.pop()

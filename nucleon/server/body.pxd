@@ -1,6 +1,6 @@
 # C types for body.py; the code itself is there, and runs without this file.
 import cython
-from nucleon.http.clock cimport now
+from nucleon.http.native cimport now
 from nucleon.http.head cimport RequestHead
 from nucleon.server.connection cimport Connection
 

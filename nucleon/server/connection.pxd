@@ -1,8 +1,8 @@
 # C types for connection.py; the code itself is there, and runs without this file.
 import cython
-from nucleon.http.clock cimport now
 from nucleon.http.head cimport RequestHead, head_end, parse_head, skip_empty_line
 from nucleon.http.malformed cimport Limits
+from nucleon.http.native cimport ends, now
 from nucleon.server.core cimport Core
 from nucleon.server.wire cimport Wire
 

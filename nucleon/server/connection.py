@@ -8,8 +8,8 @@ from gevent import get_hub, getcurrent, sleep
 
 from nucleon.errors import Problem, Unavailable
 from nucleon.http import MalformedInput, reply_head
-from nucleon.http.clock import now
 from nucleon.http.head import RequestHead, head_end, parse_head, skip_empty_line
+from nucleon.http.native import ends, now
 from nucleon.message.request import identity_from
 from nucleon.server.core import Core
 from nucleon.server.problems import RequestTimeout, problem_from, problem_response
@@ -138,7 +138,7 @@ class Connection:
         if end - start < 2:
             self._await_head()
             return False
-        if end - start > limits.head_bytes or not data.endswith(b"\r\n\r\n"):
+        if end - start > limits.head_bytes or not ends(data, b"\r\n\r\n"):
             end = head_end(data, start, self._head_seen, limits)
             if end < 0:
                 self._head_seen = len(data)

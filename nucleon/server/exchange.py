@@ -39,6 +39,8 @@ def run_exchange(core: Core, connection: Connection) -> bool:
         keep_alive = False
     try:
         if isinstance(response.body, bytes) and connection.early is None:
+            if type(response.body) is not bytes:
+                response.body = bytes(response.body)
             return _send_whole(connection, head, response, keep_alive)
         _set_deadline(None)  # a stream may last; each write has its own limit
         if isinstance(response.body, FileWrapper) and connection.early is None and response.body.is_plain() and connection.sends_files():
@@ -66,12 +68,11 @@ def _answer(core: Core, connection: Connection, head: RequestHead, body: Body | 
     request.fields = head.fields
     request.body_reader = body
     request.client, request.scheme = connection.peer, connection.scheme
-    if core.proxies:
+    if core.proxies is not None:
         request.client, request.scheme = core.proxies.origin(connection.peer, connection.scheme, head.fields)
     request.version = "HTTP/1.1" if head.minor else "HTTP/1.0"
     request.deadline_at = connection.overdue_at - core.grace_seconds
     request.begin()
-    _set_identity(request)
     try:
         return core.respond(request)  # type: ignore[misc]
     except Problem as problem:
@@ -85,10 +86,11 @@ def _answer_wsgi(core: Core, connection: Connection, head: RequestHead, body: Bo
     """Let a WSGI application answer. None: it failed after its first byte, so the answer cannot be made good."""
     environ = head.fields
     client, scheme = connection.peer, connection.scheme
-    if core.proxies:
+    if core.proxies is not None:
         client, scheme = core.proxies.origin(client, scheme, environ, is_environ=True)
     finish_environ(environ, head, client, scheme, body)
-    start = Start(environ)
+    start = Start.__new__(Start)
+    start.begin(environ)
     start.wire, start.early = connection, write_early
     _set_identity(start)
     try:
@@ -126,7 +128,7 @@ def _composed(head: RequestHead, response: Response, size: int, keep_alive: bool
 
 
 def _send_whole(connection: Connection, head: RequestHead, response: Response, keep_alive: bool) -> bool:
-    body = bytes(response.body)  # type: ignore[arg-type]  # itself, unless it is of a subclass
+    body: bytes = response.body  # type: ignore[assignment]
     size = len(body)
     try:
         reply = _composed(head, response, size, keep_alive)

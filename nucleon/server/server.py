@@ -34,7 +34,8 @@ class Server(Core):
     def __init__(self, application: Any, settings: Settings | None = None) -> None:
         super().__init__(settings or Settings(), gevent.get_hub())
         self.application = application
-        self.proxies = TrustedProxies(self.settings.trusted_proxies)
+        proxies = TrustedProxies(self.settings.trusted_proxies)
+        self.proxies = proxies if proxies else None
         self._announcers = TrustedProxies(self.settings.proxy_protocol, "proxy_protocol")
         self._arrivals: set[Arrival] = set()
         self._certificate = self._certificate_of(self.settings)

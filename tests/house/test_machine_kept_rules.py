@@ -1,5 +1,6 @@
 """Rules that no reviewer has to remember."""
 
+import ast
 import os
 import re
 import shutil
@@ -78,6 +79,43 @@ FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 def test_examples_in_documents_compile(document: Path) -> None:
     for number, example in enumerate(FENCED.findall(document.read_text()), start=1):
         compile(example, f"{document.name}, example {number}", "exec", dont_inherit=True)
+
+
+TYPED_CLASS = re.compile(r"^cdef class (\w+)[^\n]*:\n((?:(?:[ ]{4}[^\n]*)?\n)*)", re.MULTILINE)
+TYPED_SLOT = re.compile(r"(\w+)\s*(?:,|$)")
+
+
+def typed_slots(body: str) -> set[str]:
+    """Return the slots that the types of a class declare, several on a line or not."""
+    declared = [line for line in body.splitlines() if line.startswith("    cdef ") and "(" not in line]
+    return {name for line in declared for name in TYPED_SLOT.findall(line)}
+
+
+def slots_of(source: Path) -> dict[str, set[str]]:
+    """Return the slots of every class, as the source declares them."""
+    found: dict[str, set[str]] = {}
+    for one in ast.parse(source.read_text()).body:
+        if isinstance(one, ast.ClassDef):
+            for statement in one.body:
+                if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__slots__":
+                    given = ast.literal_eval(statement.value)
+                    found[one.name] = {given} if isinstance(given, str) else set(given)
+    return found
+
+
+TYPES = [file for file in tracked_files() if file.suffix == ".pxd"]
+
+
+@pytest.mark.parametrize("types", TYPES, ids=lambda file: str(file.relative_to(HOUSE)))
+def test_a_class_has_the_same_slots_in_its_source_and_in_its_types(types: Path) -> None:
+    source = types.with_suffix(".py")
+    slots = slots_of(source) if not types.with_suffix(".pyx").exists() else {}
+    wrong = [
+        f"{source.name}: {name} has {sorted(slots[name])}, its types say {sorted(typed_slots(body))}"
+        for name, body in TYPED_CLASS.findall(types.read_text())
+        if name in slots and slots[name] != typed_slots(body)
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 MACHINE_PATHS = re.compile(r"/(?:home|Users)/[a-z]\w*/|/work/(?:main|venv|shared)|[/]root/[.\w]")

@@ -1,0 +1,19 @@
+# C types for call.py; the code itself is there, and runs without this file.
+import cython
+from nucleon.message.request cimport Request
+
+@cython.freelist(8)
+cdef class Call:
+    cdef public dict _cookies
+    cdef public dict _form
+    cdef public dict _query
+    cdef public list cleanups
+    cdef public object error
+    cdef public bint is_cut_off
+    cdef public object limit_bytes
+    cdef public Request request
+
+    cpdef dict query(self)
+
+@cython.locals(fields=dict, is_plain=bint, part=str, name=str, value=str)
+cpdef dict fields_from(str text, str place)

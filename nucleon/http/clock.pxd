@@ -1,2 +1,0 @@
-cpdef double now() noexcept
-cpdef long long second() noexcept

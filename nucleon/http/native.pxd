@@ -1,0 +1,4 @@
+cpdef double now() noexcept
+cpdef long long second() noexcept
+cpdef bint begins(bytes data, Py_ssize_t at, bytes word) noexcept
+cpdef bint ends(bytes data, bytes word) noexcept

@@ -1,0 +1,29 @@
+"""Clocks and comparisons by the C library: what `native.py` does interpreted."""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.string cimport memcmp
+from libc.time cimport time
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+
+cpdef double now() noexcept:
+    """Return the instant of the monotonic clock, in seconds: that of `time.monotonic()`."""
+    cdef timespec instant
+    clock_gettime(CLOCK_MONOTONIC, &instant)
+    return instant.tv_sec + instant.tv_nsec * 1e-9
+
+
+cpdef long long second() noexcept:
+    """Return the second of the wall clock."""
+    return time(NULL)
+
+
+cpdef bint begins(bytes data, Py_ssize_t at, bytes word) noexcept:
+    """Tell whether `data[at:]` begins with a word."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(word)
+    return size <= PyBytes_GET_SIZE(data) - at and memcmp(PyBytes_AS_STRING(data) + at, PyBytes_AS_STRING(word), size) == 0
+
+
+cpdef bint ends(bytes data, bytes word) noexcept:
+    """Tell whether data ends with a word."""
+    cdef Py_ssize_t at = PyBytes_GET_SIZE(data) - PyBytes_GET_SIZE(word)
+    return at >= 0 and memcmp(PyBytes_AS_STRING(data) + at, PyBytes_AS_STRING(word), PyBytes_GET_SIZE(word)) == 0
