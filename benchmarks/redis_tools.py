@@ -32,11 +32,11 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def measured(pid: int, url: str, seconds: float, connections: int) -> tuple[float, float]:
+def measured(pid: int, url: str, seconds: int, connections: int) -> tuple[float, float]:
     """Return CPU microseconds for each answer, and answers a second."""
     before = cpu_seconds(pid)
     ran = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", url], capture_output=True, text=True, check=True
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url], capture_output=True, text=True, check=True
     ).stdout
     if "Non-2xx" in ran:
         raise SystemExit(ran)
@@ -73,7 +73,7 @@ def run(redis_url: str, arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--redis", default="")

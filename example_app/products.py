@@ -18,7 +18,7 @@ class Product(Model):
     price: Decimal
 
 
-cached = cache.of(Product, "product:{sku}", ttl_seconds=60)
+cached = cache.of(Product, "product:{sku}", ttl_seconds=60, stale_if_error_seconds=600)  # old ones stand in when the database is away
 
 
 def find_product(sku: str) -> Product:
@@ -36,7 +36,7 @@ def put_product(sku: str, new: NewProduct) -> Product:
         new.name,
         new.price,
     )
-    cached.invalidate(sku=sku)
+    db.after_commit(cached.invalidation(sku=sku))
     return product
 
 

@@ -11,9 +11,9 @@ from example_app.service import app
 from nucleon import Created, Events, Page, PageQuery, Patch
 
 
-@app.post("/orders")
+@app.post("/orders", idempotent=True)
 def add_order(body: NewOrder) -> Created[Order]:
-    """Place an order."""
+    """Place an order; repeated with its Idempotency-Key, it is placed once."""
     return Created(orders.add_order(body))
 
 
@@ -55,7 +55,7 @@ def remove_order(id: int) -> None:
 
 @app.get("/products/{sku}")
 def read_product(sku: str) -> Product:
-    """Read a product; up to a minute old."""
+    """Read a product; up to a minute old, up to eleven when the database is away."""
     return products.find_product(sku)
 
 

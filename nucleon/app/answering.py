@@ -66,15 +66,15 @@ def endpoint_from(
 
 
 def _inside(plan: Plan, answer: Answer, inside: Step, call: Call) -> Response:
-    values = plan.guarded(call)
+    values = None if plan.guard_slot is None else plan.guarded(call)
 
     def proceed() -> Response:
-        response = answer(plan.completed(call, values), call)
+        response = answer(plan.run(call) if values is None else plan.completed(call, values), call)
         if call.cleanups and isinstance(response.body, bytes):
             call.finish(None)  # committed before anybody keeps the answer
         return response
 
-    user = None if plan.guard_slot is None else values[plan.guard_slot]
+    user = None if values is None or plan.guard_slot is None else values[plan.guard_slot]
     return inside(Visit(call.request, user, call.limit_bytes), proceed)
 
 

@@ -130,9 +130,10 @@ def _may_be_kept(response: Response) -> bool:
 
 def _given(stored: Stored, store: Store, request: Request) -> Response:
     response = Response(stored.body, 200, stored.headers)
-    etag = response.header("ETag")
-    if etag is not None and is_not_modified(request, etag):
-        response = Response(b"", 304, [("ETag", etag)])
+    if request.headers.get("if-none-match") is not None:
+        etag = response.header("ETag")
+        if etag is not None and is_not_modified(request, etag):
+            response = Response(b"", 304, [("ETag", etag)])
     if store.client_seconds and response.header("Cache-Control") is None:
         scope = "" if store.by in (None, "all") else "private, "
         response.headers.append(("Cache-Control", f"{scope}max-age={store.client_seconds}"))

@@ -127,13 +127,12 @@ class Plan:
     def guarded(self, call: Call) -> list[Any]:
         """Run the guard alone and return the values so far, for `completed`: what stands between (a stored answer) is not for strangers."""
         values = self.template.copy()
-        if self.guard_slot is not None:
-            _fill(self.stages[:1], call, values)
+        _fill(self.stages[:1], call, values)
         return values
 
     def completed(self, call: Call, values: list[Any]) -> Any:
         """Do what `run` does after the guard."""
-        _fill(self.stages if self.guard_slot is None else self.stages[1:], call, values)
+        _fill(self.stages[1:], call, values)
         keywords = {name: values[index] for name, index in self.keywords.items()}
         return self.function(*[values[index] for index in self.arguments], **keywords)
 

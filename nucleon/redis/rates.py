@@ -98,8 +98,9 @@ class Rate:
             return self._unasked(error)
         self._is_away = False
         verdict = self._verdict(*reply)
-        self.allowed += verdict.allowed
-        self.refused += not verdict.allowed
+        if cost:
+            self.allowed += verdict.allowed
+            self.refused += not verdict.allowed
         return verdict
 
     def require(self, key: object = "", cost: int = 1) -> Verdict:

@@ -25,6 +25,13 @@ def test_an_order_is_placed_and_read_back(client: Client) -> None:
     assert client.get(created.headers["location"]).json() == order
 
 
+def test_an_order_that_is_sent_again_with_its_key_is_placed_once(client: Client) -> None:
+    answers = [client.post("/orders", json=ORDER, headers={"idempotency-key": '"first"'}) for _ in range(3)]
+    assert len({answer.body for answer in answers}) == 1
+    assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, "true", "true"]
+    assert len(client.get("/orders").json()["items"]) == 1
+
+
 def test_a_missing_order_is_404(client: Client) -> None:
     for method in ("GET", "DELETE"):
         assert client.request(method, "/orders/99").problem["status"] == 404
