@@ -5,6 +5,7 @@ Values travel as parameters, so the text of a statement is its shape: counting t
 """
 
 import logging
+import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from nucleon.hooks import query_ended, request_ended, request_id, statement_repe
 
 log = logging.getLogger("nucleon.postgres")
 
-HOUSE = str(Path(__file__).parents[1])
+HOUSE = f"{Path(__file__).parents[1]}{os.sep}"
 OURS = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "DISCARD", "FETCH", "CLOSE")
 """How the statements begin that the client sends by itself."""
 SHOWN_CHARACTERS = 300

@@ -73,6 +73,23 @@ def test_reset_is_for_development_and_test_and_asks_before_it_empties_a_configur
     assert done.returncode == 0 and "empty again, 1 migrations applied" in done.stdout, done.stderr
 
 
+def test_check_names_the_line_of_a_misspelt_column_and_of_a_file_with_a_wrong_name(project: Path, fresh_postgres_dsn: str) -> None:
+    on_server = {"DATABASE_URL": fresh_postgres_dsn}
+    (project / "migrations").mkdir()
+    (project / "migrations" / "1_items.sql").write_text("create table items (id int);")
+    behind = run(project, "db", "check", **on_server)
+    assert behind.returncode == 1 and "run `nucleon db up`" in behind.stderr
+    run(project, "db", "up", **on_server)
+    fine = run(project, "db", "check", **on_server)
+    assert (fine.returncode, fine.stdout) == (0, "1 statements checked, 0 unchecked, 0 remarks, 0 faults\n"), fine.stderr
+    (project / "app.py").write_text(APP.replace("count(*)", "ident"))
+    planted = run(project, "db", "check", **on_server)
+    assert planted.returncode == 1
+    assert 'app.py:11: column "ident" does not exist (42703)' in planted.stdout
+    (project / "migrations" / "more.sql").write_text("select 1;")
+    assert "migrations/more.sql: a migration is named NUMBER_what_it_does.sql" in run(project, "check").stderr
+
+
 @pytest.fixture
 def open_project() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="nucleon-tests-") as folder:

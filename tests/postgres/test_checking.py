@@ -81,6 +81,10 @@ class Made:
 class Row(TypedDict):
     id: int
 
+class Stored(Model):
+    id: int
+    price: Decimal
+
 def all_of_them(after, customer, database: Postgres):
     db.all(Item, "select id, name, price, note from items where id > %s and name like 'a%%' limit %s", after, 3)
     db.all(Item, "select " + COLUMNS + " from items")
@@ -97,10 +101,17 @@ def all_of_them(after, customer, database: Postgres):
     db.execute("update items set made = now() - make_interval(days => %s)", 3)
     for row in db.stream(dict, "select * from items", batch_rows=10):
         pass
+    db.page(Item, after, "select id, name, price, note from items where name = %s", "x", order="-price, id")
+    db.insert(Stored, "items", customer, tags=["a"])
+    db.upsert(Stored, "public.items", customer, key="name")
+    db.update(Stored, "items", customer, expected=3, id=1)
+    db.delete("items", id=1)
+    db.query("select id from items where price % 2 = 0")
+    db.query("select id, name, price, note from items where name like %s || '%%'", Item)
     return lambda: db.value("select count(*) from items where name = %s", "x")
 """)
     assert (report.faults, report.unchecked) == ([], [])
-    assert report.checked == 14
+    assert report.checked == 21
 
 
 @pytest.mark.parametrize(
@@ -136,6 +147,14 @@ def all_of_them(after, customer, database: Postgres):
         ('db.one(Item, "select * from items where id = %s and name = %s", 1)', "has 2 placeholders (%s) and is given 1 values"),
         ('db.one(Item, "select * from items where id = %(id)s", ix=1)', "has no value for %(id)s"),
         ('db.one(Item, "select * from items where id = %s")', "has 1 placeholders and is given no values"),
+        (
+            'db.page(Item, 1, "select id, name, price, note from items", order="-prize, id")',
+            "the statement has no column prize: it has id,",
+        ),
+        ('db.insert(Item, "items", {}, owner=3)', "the table has no column owner: it has id, name"),
+        ('db.update(Item, "itmes", {}, id=3)', 'relation "itmes" does not exist'),
+        ('db.delete("items", ident=3)', "the table has no column ident"),
+        ('db.query("select id, name from items where id = %s", Item)', "Item.price has no column"),
         ("db.execute(\"delete from items where name like 'a%' and id = %s\", 1)", 'has "%\'": with values'),
     ],
 )
@@ -187,6 +206,7 @@ def function(column, statement):
         text = "select 2"
     db.execute(text)
     db.values("select %s + %s", 1, 2)
+    db.insert(Item, column, {})
     {}.values()
 """)
     assert report.faults == [] and report.checked == 0
@@ -197,6 +217,7 @@ def function(column, statement):
         "statement is a parameter",
         "built at run time: SQL('delete from {}')",
         "text has several values",
+        "column is a parameter",
         "the values decide",
     ]
     assert len(report.unchecked) == len(reasons)

@@ -1,5 +1,6 @@
 """Migrations on a real server: each file whole and once, whoever else tries and whatever is killed."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -13,8 +14,8 @@ import pytest
 from nucleon import green
 from nucleon.errors import SetupError
 from nucleon.postgres import Postgres, Settings
-from nucleon.postgres.migrating import MigrationFailed, be_current, down, folder_of, reset, standing, up, write_new
-from nucleon.postgres.migrating.session import LOCK, opened
+from nucleon.postgres.migrating import MigrationFailed, be_current, down, folder_of, report, reset, standing, up, write_new
+from nucleon.postgres.migrating.session import CREATE_TABLE, LOCK, opened
 from nucleon.secret import Secret
 from nucleon.testing import eventually
 
@@ -279,6 +280,49 @@ def test_a_migrator_that_is_killed_leaves_the_database_clean_and_the_next_goes_o
     write(m1_a=directive + statement % 0)
     assert names(up(settings, folder)) == ["1_a.sql"]
     assert database.values(int, "select id from items") == [1]
+
+
+def test_a_migrator_that_is_killed_while_it_builds_an_index_is_repaired_by_the_next(
+    write: Write, settings, fresh_postgres_dsn: str, database
+) -> None:
+    folder = write(
+        m1_a="create table items (id int); insert into items select generate_series(1, 1000);",
+        m2_index="-- nucleon: no-transaction\ncreate index concurrently if not exists items_id on items (id);",
+    )
+    (folder / "2_index.sql").rename(folder / "2_index.later")
+    up(settings, folder)
+    (folder / "2_index.later").rename(folder / "2_index.sql")
+    reader = psycopg2.connect(fresh_postgres_dsn)
+    reader.cursor().execute("begin; insert into items values (1)")  # the build waits for this transaction
+    killed = migrator(fresh_postgres_dsn, folder)
+    assert killed.stdin is not None
+    killed.stdin.write("go\n")
+    killed.stdin.flush()
+    eventually(lambda: database.value("select count(*) from pg_index where not indisvalid"), within_seconds=20)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    eventually(lambda: not database.value("select count(*) from pg_locks where locktype = 'advisory'"), within_seconds=20)
+    reader.close()
+    (remark, *_) = [one for one in report(settings, folder)[1] if "did not reach its end" in one]
+    assert remark.startswith("2_index.sql did not reach its end and left index items_id INVALID, which it drops first")
+    lines: list[str] = []
+    up(settings, folder, tell=lines.append)
+    assert "dropped index items_id" in lines[0]
+    assert database.value("select indisvalid from pg_index where indexrelid = 'items_id'::regclass")
+
+
+def test_even_without_a_lock_nothing_is_applied_twice(settings, write: Write, database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a PgBouncer that lends a session's lock to others."""
+    folder = write(m1_a="create table items (id int); select pg_sleep(0.3);")
+    with opened(settings) as session:
+        session.run(CREATE_TABLE)
+    first = green.spawn(up, settings, folder)
+    eventually(lambda: is_running(database, "pg_sleep(0.3)"))
+    monkeypatch.setattr("nucleon.postgres.migrating.session.LOCK", LOCK + 1)
+    with pytest.raises(MigrationFailed, match=r"duplicate key value violates unique constraint .*nothing of it was applied"):
+        up(dataclasses.replace(settings, migrations_lock_seconds=5), folder)
+    assert names(first.get()) == ["1_a.sql"]
+    assert standing(settings, folder).is_current
 
 
 def test_a_backend_that_is_terminated_leaves_nothing_and_the_error_says_so(settings, write: Write, database) -> None:

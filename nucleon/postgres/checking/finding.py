@@ -3,6 +3,7 @@
 import ast
 import builtins
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -10,10 +11,17 @@ from typing import Any
 
 from nucleon.postgres.client import Postgres
 
-KIND_FIRST = ("one", "maybe_one", "all", "stream")
+KIND_FIRST = {"one": 1, "maybe_one": 1, "all": 1, "stream": 1, "page": 2, "insert": 1, "upsert": 1, "update": 1}
+"""Methods that begin with the type of their rows, and where their statement stands, or their table."""
 KIND_MAYBE = ("value", "values")
-NO_KIND = ("execute", "many")
-OPTIONS = {"stream": {"batch_rows"}, "many": {"page_size", "rows"}}
+NO_KIND = ("execute", "many", "query", "delete")
+METHODS = (*KIND_FIRST, *KIND_MAYBE, *NO_KIND)
+ON_TABLES = ("insert", "upsert", "update", "delete")
+OPTIONS = {
+    "stream": {"batch_rows"}, "many": {"page_size", "rows"}, "page": {"order"}, "query": {"kind"}, "upsert": {"key"},
+    "update": {"expected"}, "delete": {"expected"},
+}  # fmt: skip
+COLUMN = re.compile(r"\w+")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 VERBS = ("select", "insert", "update", "delete", "with", "merge", "values")
 
@@ -26,6 +34,7 @@ class Call:
 
     text: the statement, None when it cannot be seen (`reason`). kind: what its rows are read as, `UNKNOWN` when that cannot be seen, None
     when there is none. values: how many positional values follow, None when starred; names: of named values, None when starred.
+    columns: what the table or the statement must have besides.
     """
 
     file: str
@@ -38,6 +47,7 @@ class Call:
     values: int | None
     names: frozenset[str] | None
     reason: str = ""
+    columns: frozenset[str] = frozenset()
 
 
 class Unseen(Exception):
@@ -95,7 +105,7 @@ class Reader:
             yield from self._in(child, inner)
 
     def _call(self, node: ast.Call, scope: Scope) -> Call | None:
-        if not isinstance(node.func, ast.Attribute) or node.func.attr not in (*KIND_FIRST, *KIND_MAYBE, *NO_KIND):
+        if not isinstance(node.func, ast.Attribute) or node.func.attr not in METHODS:
             return None
         method = node.func.attr
         unseen = Call(self.file, node.lineno, None, method, None, node.lineno, UNKNOWN, None, None)
@@ -124,14 +134,28 @@ class Reader:
         options = OPTIONS.get(call.method, set())
         is_starred = any(isinstance(one, ast.Starred) for one in rest)
         names = None if any(one.arg is None for one in node.keywords) else {str(one.arg) for one in node.keywords} - options
-        return replace(
+        found = replace(
             call, text=statement, text_line=text.lineno, kind=self._kind(node.args[0], scope) if at else None,
             values=None if is_starred else len(rest), names=None if names is None else frozenset(names),
         )  # fmt: skip
+        return self._of_method(found, {str(one.arg): one.value for one in node.keywords}, rest, scope)
+
+    def _of_method(self, call: Call, keywords: Mapping[str, ast.expr], rest: list[ast.expr], scope: Scope) -> Call:
+        """Add what is particular to a method: the columns of `page`, the type of `query`, the table of those that write one row."""
+        if call.method == "page" and "order" in keywords:
+            order = self._kind(keywords["order"], scope)
+            return replace(call, columns=frozenset(COLUMN.findall(order))) if isinstance(order, str) else call
+        if call.method == "query":
+            kind = keywords.get("kind", rest[0] if rest else None)
+            return replace(call, kind=dict if kind is None else self._kind(kind, scope), values=None, names=None)
+        if call.method in ON_TABLES:
+            table = ".".join(f'"{part}"' for part in str(call.text).split("."))
+            return replace(call, text=f"select * from {table}", columns=call.names or frozenset(), values=0, names=frozenset())
+        return call
 
     def _place_of_statement(self, method: str, node: ast.Call, scope: Scope) -> int:
         if method in KIND_FIRST:
-            return 1
+            return KIND_FIRST[method]
         if method in NO_KIND or not node.args:
             return 0
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nucleon.postgres.checking.comparing import Catalog, PostgresType, compare
 from nucleon.postgres.checking.describing import Column, Refused, Uncertain, describe, placeholders
-from nucleon.postgres.checking.finding import UNKNOWN, Call, Reader
+from nucleon.postgres.checking.finding import ON_TABLES, UNKNOWN, Call, Reader
 from nucleon.postgres.client import Postgres
 from nucleon.postgres.migrating.files import line_of
 from nucleon.postgres.migrating.session import Session, opened
@@ -84,16 +84,22 @@ def _check(call: Call, session: Session, report: Report, base: Path) -> None:
         report.faults.append(f"{_place(call, base, refusal.position)}: {refusal.message} ({refusal.code}){hint}")
         return
     report.checked += 1
-    if call.kind is UNKNOWN or call.method in ("execute", "many") or (call.kind is None and columns):
+    if missing := sorted(call.columns - {column.name for column in columns}):
+        what = "the table" if call.method in ON_TABLES else "the statement"
+        report.faults.append(
+            f"{_place(call, base)}: {what} has no column {', '.join(missing)}: it has {', '.join(one.name for one in columns)}"
+        )
+    if call.kind is UNKNOWN or call.method in ("execute", "many", "delete") or (call.kind is None and columns):
         return
     for is_fault, what in compare(call.kind, columns, _catalog(session, columns), text):
-        (report.faults if is_fault else report.remarks).append(f"{_place(call, base)}: {what}")
+        if is_fault or call.method not in ON_TABLES:
+            (report.faults if is_fault else report.remarks).append(f"{_place(call, base)}: {what}")
 
 
 def _faults_of_values(call: Call) -> Iterator[str]:
     """Compare placeholders and values."""
     assert call.text is not None
-    if call.method == "many" or call.values is None or call.names is None:
+    if call.method in ("many", "query") or call.values is None or call.names is None:
         return
     count, names, stray = placeholders(call.text)
     if not call.values and not call.names:
@@ -112,7 +118,9 @@ def _whole(call: Call) -> tuple[str | None, bool]:
     """Return the statement with a list of rows spelled out for `many`, and whether it has values."""
     assert call.text is not None
     if call.method != "many":
-        return call.text, call.values != 0 or call.names != frozenset()
+        count, names, _stray = placeholders(call.text)
+        has_values = bool(count or names) if call.method == "query" else call.values != 0 or call.names != frozenset()
+        return call.text, has_values
     head, _, rest = call.text.partition("%s")
     columns = head.rpartition(")")[0].rpartition("(")[2]
     if "(" not in head or "%s" in rest:

@@ -13,6 +13,7 @@ from nucleon.postgres.settings import Settings
 log = logging.getLogger("nucleon.postgres")
 
 FOLDER = "migrations"
+APPLIED = ": applied in "  # told in one line for all; what is told besides (waiting, repairs) is told at once
 
 
 def folder_of(settings: Settings, name: str, code: Path, project: Path) -> Path | None:
@@ -49,7 +50,7 @@ def be_current(settings: Settings, folder: Path, name: str, *, may_apply: bool, 
         log.warning("[%s] the schema was not checked: %s", name, error)
         return
     if may_apply and found.pending and not list(found.hindrances()):
-        applied = up(settings, folder, tell=lambda line: log.debug("[%s] %s", name, line))
+        applied = up(settings, folder, tell=lambda line: None if APPLIED in line else tell(f"[{name}] {line}"))
         if applied:
             names = applied[0].name if len(applied) == 1 else f"{applied[0].name} to {applied[-1].name}"
             tell(f"[{name}] applied {len(applied)} migration{'s' if len(applied) > 1 else ''}: {names}")
