@@ -16,6 +16,7 @@ from nucleon.errors import SetupError
 from nucleon.redis.border import problem_from, translated
 from nucleon.redis.commands import BLOCKING, READS, is_stateful, seconds_on_server, spelled
 from nucleon.redis.connection import Pool, connection_options
+from nucleon.redis.keys import REPLIES, callback_without, prefixed
 from nucleon.redis.multiplexer import Multiplexer, OtherThread
 from nucleon.redis.offers import Offers
 from nucleon.redis.pipeline import OneConnection, Pipeline, PubSub
@@ -54,7 +55,7 @@ class _Plan:
 
     def __init__(self, args: tuple[Any, ...], callback: Callable[..., Any] | None) -> None:
         name = spelled(args)
-        self.words = tuple(str(args[0]).encode().split())
+        self.words = tuple((args[0] if isinstance(args[0], bytes) else str(args[0]).encode()).split())
         self.callback = callback
         self.is_own = is_stateful(args)
         self.may_wait = name in BLOCKING
@@ -92,6 +93,9 @@ class Redis(Offers, redis.Redis):
         self._multiplexer = Multiplexer(settings, lambda: _connected(options), name)
         self._plans: dict[Any, _Plan] = {}
         callbacks = _Callbacks(self.response_callbacks)
+        self._prefix = settings.prefix
+        for command in REPLIES if self._prefix else ():
+            callbacks[command] = callback_without(command, callbacks.get(command, None), self._prefix)  # type: ignore[no-untyped-call]
         callbacks.changed = self._plans.clear
         self.response_callbacks = callbacks
         self._large_bytes = settings.large_bytes
@@ -120,6 +124,8 @@ class Redis(Offers, redis.Redis):
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its reply: what every method ends in."""
         self.calls += 1
+        if self._prefix:
+            args = prefixed(args, self._prefix)
         if hooks.query_ended.listeners:
             return self._told(str(args[0]), lambda: self._answer(args, options))
         try:
@@ -130,6 +136,10 @@ class Redis(Offers, redis.Redis):
             if problem is None:
                 raise
             raise problem from error
+
+    def with_prefix(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the command with the prefix of the settings before its keys."""
+        return prefixed(args, self._prefix) if self._prefix else args
 
     def _answer(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         plan = self._plans.get(args[0])

@@ -61,6 +61,10 @@ class Pipeline(redis.client.Pipeline):
 
     owner: "Redis"
 
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Collect a command, or send it at once after WATCH."""
+        return super().execute_command(*self.owner.with_prefix(args), **options)  # type: ignore[no-untyped-call]
+
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send what was collected and return the replies in order."""
         replies: list[Any] = self.owner._observed("PIPELINE", lambda: self._execute(raise_on_error))
@@ -112,6 +116,7 @@ class OneConnection(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its reply."""
+        args = self.owner.with_prefix(args)
         return self.owner._observed(str(args[0]), lambda: super(OneConnection, self).execute_command(*args, **options))  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
