@@ -39,6 +39,9 @@ class RequestId:
 request_id = RequestId()
 """The id of the request (or job, or message) that this greenlet works for; log lines carry it."""
 
+reads_only: ContextVar[bool] = ContextVar("nucleon_reads_only", default=False)
+"""The work at hand only reads: a resource may ask a replica, which may be a moment behind."""
+
 
 class Hook(Generic[L]):
     """A moment that listeners subscribe to."""

@@ -149,6 +149,9 @@ class App(Group):
         for name, resource in self.resources.items():
             if name not in self.optional or is_configured(resource):
                 resource.start()
+                hook = getattr(resource, "around", None)  # None: it has no need of one
+                if hook is not None and hook not in self._around:
+                    self._around.insert(0, hook)
         for function in self._starting:
             with self.scope() as scope:
                 scope.call(function)

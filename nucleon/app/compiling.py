@@ -10,6 +10,7 @@ from nucleon.app.extras import Limits, listed
 from nucleon.app.idempotent import once
 from nucleon.app.inside import Step, chained
 from nucleon.app.limiting import Rate, limited, limiting_users
+from nucleon.app.reading import reading_only
 from nucleon.app.route import Endpoint, Registered, Route, route_from
 from nucleon.app.scopes import admitting
 from nucleon.app.settings import Settings
@@ -105,6 +106,10 @@ def _add(one: Registered, compiled: Compiled, registered: list[Registered], guar
         respond = cached(respond, cache, is_private=guard is not None)
     if rates:
         respond = limited(respond, rates, one.pattern.text)
+    if extras.get("read_only"):
+        if not {"GET", "HEAD"} >= set(one.methods):
+            raise SetupError(f"{place_of(function)}: read_only= is for GET and HEAD, not {', '.join(one.methods)}")
+        respond = reading_only(respond)
     endpoint = Endpoint(one.pattern.text, respond)
     for method in one.methods:
         compiled.router.add(method, one.pattern, endpoint)

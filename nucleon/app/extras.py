@@ -28,7 +28,8 @@ class Extras(TypedDict, total=False):
     cache: how long a GET's answer may be kept by others: seconds or "60s", "5m", "1h", "1d"; or a store that keeps it here, such as
     `cache.answers(ttl_seconds=60)`. idempotent: a repeated Idempotency-Key gets the first answer: True, or a store of keys such as
     `cache.idempotency()`. transaction: True, or the name of the database: providers, handler and answer are one transaction, read-only for
-    GET and HEAD, committed before the first byte of the answer (of a stream: after its last). version: "v1" puts /v1 before the whole path.
+    GET and HEAD, committed before the first byte of the answer (of a stream: after its last). read_only: a GET that only reads,
+    from a replica when there is one. version: "v1" puts /v1 before the whole path.
     """
 
     deadline: float | None
@@ -41,6 +42,7 @@ class Extras(TypedDict, total=False):
     idempotent: bool | Idempotency
     transaction: bool | str | None
     version: str | None
+    read_only: bool
 
 
 KNOWN = frozenset(Extras.__annotations__)

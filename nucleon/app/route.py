@@ -35,6 +35,7 @@ class Route:
     plan: Plan
     returns: Any
     function: Callable[..., Any]
+    read_only: bool = False
 
 
 @dataclass(slots=True)
@@ -53,4 +54,5 @@ def route_from(registered: Registered, method: str, plan: Plan, returns: Any) ->
     file, line = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
     extras = registered.extras
     tags = tuple(extras.get("tags", ()))
-    return Route(method, registered.pattern.text, name, file, line, tags, extras.get("status"), plan, returns, function)
+    read_only = extras.get("read_only", False)
+    return Route(method, registered.pattern.text, name, file, line, tags, extras.get("status"), plan, returns, function, read_only)

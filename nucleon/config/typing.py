@@ -11,7 +11,9 @@ from nucleon.secret import Secret
 
 
 def is_secret(annotation: Any) -> bool:
-    """Tell whether the annotation is `Secret[...]`, alone or as one of several."""
+    """Tell whether the annotation is `Secret[...]`, alone, as one of several, or a tuple of them."""
+    if typing.get_origin(annotation) is tuple:
+        return any(is_secret(arm) for arm in typing.get_args(annotation))
     return typing.get_origin(annotation) is Secret or annotation is Secret or any(is_secret(arm) for arm in _arms(annotation))
 
 
@@ -30,6 +32,8 @@ def convert(given: Given, annotation: Any) -> Any:
     """Return the typed value. Raises `ValueError` with a message that is fit to be shown (it never holds a secret)."""
     if given.value == "" and given.is_text and may_be_none(annotation):
         return None
+    if typing.get_origin(annotation) is tuple and is_secret(annotation):
+        return _secrets(given)
     if is_secret(annotation):
         return _secret(given, annotation)
     value = given.value
@@ -41,6 +45,14 @@ def convert(given: Given, annotation: Any) -> Any:
         return msgspec.convert(value, annotation, strict=not given.is_text)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
+
+
+def _secrets(given: Given) -> tuple[Secret[str], ...]:
+    """Return a tuple of secret texts; written as one text they are separated by white space, for connection strings have commas."""
+    values = given.value.split() if given.is_text else given.value
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("expected a list of secret strings")
+    return tuple(Secret(value) for value in values)
 
 
 def _secret(given: Given, annotation: Any) -> Any:

@@ -27,7 +27,7 @@ class Opening(Generic[T]):
     """Runs `create` on greenlets of its own, so that a taker who gives up or is killed disturbs no connect.
 
     wanted: how many more things the pool could use now. deliver: takes a new thing and the seconds it took.
-    discard: closes one that nobody wants any more. refuse: called after a permanent failure, for those who wait.
+    discard: closes one that nobody wants any more. refuse: called when those who wait should not any longer.
     """
 
     def __init__(
@@ -156,5 +156,5 @@ class Opening(Generic[T]):
         log.warning("%s: cannot connect (try %d): %s", self.name, self.failures, str(cause).strip().split("\n")[0])
         for listener in connection_failed.listeners:
             listener(resource=self.name, error=cause)
-        if isinstance(error, PermanentFailure):
+        if isinstance(error, PermanentFailure) or monotonic() - self._away_since >= self.limits.bridge_seconds:
             self._refuse()

@@ -1,8 +1,9 @@
 """`Postgres`: the resource that an application uses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from itertools import count
 from typing import Any, ClassVar, TypeVar
 
@@ -12,21 +13,24 @@ import psycopg2.extras
 from greenlet import getcurrent
 
 from nucleon.errors import Problem
-from nucleon.pool import Limits, Pool
+from nucleon.message import Request, Response
 from nucleon.postgres.adapters import register_parameters
-from nucleon.postgres.connect import Setup, check, opener
-from nucleon.postgres.connection import Connection, install, is_alive
+from nucleon.postgres.connect import Setup, opener
+from nucleon.postgres.connection import Connection, install
+from nucleon.postgres.cursors import Seal
 from nucleon.postgres.errors import TransactionMisused, problem_from
+from nucleon.postgres.following import Following
 from nucleon.postgres.hosts import Conninfo
 from nucleon.postgres.listening import PAYLOAD_BYTES, Channels, Listener
 from nucleon.postgres.paging import Paging
+from nucleon.postgres.pools import pool_from
 from nucleon.postgres.queries import Queries
+from nucleon.postgres.replicas import ReplicatedPool, reading
 from nucleon.postgres.session import (
     IDLE,
     Parameters,
     Result,
     Statement,
-    cleaner,
     give_back,
     is_retryable,
     pause_before_retry,
@@ -58,6 +62,8 @@ class Postgres(Tables, Paging, Queries, Streaming):
         for secret in ("dsn", "cursor_key"):
             if isinstance(defaults.get(secret), str):
                 defaults[secret] = Secret(defaults[secret])
+        if "replicas" in defaults:
+            defaults["replicas"] = tuple(Secret(one) if isinstance(one, str) else one for one in defaults["replicas"])
         super().__init__()
         install()
         register_parameters()
@@ -67,16 +73,16 @@ class Postgres(Tables, Paging, Queries, Streaming):
 
     def configure(self, settings: PostgresSettings, name: str) -> None:
         """Use these settings under this name; before the first statement. Raises `SetupError` for a broken dsn."""
-        if settings.dsn is not None:
-            Conninfo(settings.dsn.reveal())
+        for dsn in (*([settings.dsn] if settings.dsn is not None else ()), *settings.replicas):
+            Conninfo(dsn.reveal())
         self.settings = settings
         self._resets_seldom = settings.reset == "seen"
         self.name = name
-        limits = Limits(**{key: getattr(settings, key) for key in Limits.__dataclass_fields__ if hasattr(settings, key)})
-        self.pool: Pool[Connection] = Pool(
-            name=name, create=opener(settings, self._setup), close=Connection.shut, is_alive=is_alive, check=check,
-            reset=cleaner(settings.reset == "always", self._setup), limits=limits,
-        )  # fmt: skip
+        self.pool = pool_from(settings, name, self._setup)
+        self.around: Callable[[Request], Generator[None, Response, None]] | None = None
+        if isinstance(self.pool, ReplicatedPool):
+            seal = replace(Seal.of(settings, f"position of {name}"), seconds=settings.position_seconds)
+            self.around = Following(name, self.pool, seal).around
         self._channels = Channels(name, opener(settings))
 
     def start(self) -> None:
@@ -123,7 +129,20 @@ class Postgres(Tables, Paging, Queries, Streaming):
         else:
             transaction.after_commit.append(action)
 
-    # Notifications
+    # Replicas and notifications
+
+    @contextmanager
+    def reading(self, after: int = 0) -> Iterator[None]:
+        """Let the block read from a replica, outside requests; in a request a route's `read_only=True` does that.
+
+        after: a `position()`; a replica that has not come so far is not asked. A write in the block is refused.
+        """
+        with reading(after):
+            yield
+
+    def position(self) -> int:
+        """Return how far the primary's log has come: `reading(after=...)` sees everything that was committed before. 0: no replicas."""
+        return self.pool.position() if isinstance(self.pool, ReplicatedPool) else 0
 
     def listen(self, channel: str, maximum: int = 1000) -> Listener:
         """Return an iterator over what is said on a channel from now on: `Notification`s, and a `Gap` where some may have been missed.

@@ -18,6 +18,9 @@ class Settings:
     stream_seconds: how long a stream without a deadline waits for its next batch; 0: for ever.
     transaction_retries: how often a route with `transaction=True` repeats its statements after a serialization failure or deadlock.
     cursor_key: signs the cursors of pages; without it the dsn is the secret. cursor_seconds: how long a cursor is good; 0: for ever.
+    replicas: connection strings of read replicas; each gets a pool with the same limits. replica_lag_seconds: one further behind is left
+    out. replica_check_seconds: how often they are looked at. position_seconds: how long after a write its client reads only from where
+    the write can be seen; signed with cursor_key.
     migrations: the folder of the migrations, from the project's; "" finds `migrations/`. migrations_lock_seconds: how long one try of a
     migration waits for a lock (so long others wait behind it); migrations_wait_seconds: how long it goes on trying, and waits for its turn.
     migrations_newer: "refuse" to start, or "allow" it, when the database has migrations that the code does not know.
@@ -46,6 +49,10 @@ class Settings:
     transaction_retries: int = 3
     cursor_key: Secret[str] | None = None
     cursor_seconds: float = 86_400.0
+    replicas: tuple[Secret[str], ...] = ()
+    replica_lag_seconds: float = 10.0
+    replica_check_seconds: float = 1.0
+    position_seconds: float = 60.0
     migrations: str = ""
     migrations_lock_seconds: float = 2.0
     migrations_wait_seconds: float = 300.0
