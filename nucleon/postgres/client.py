@@ -16,7 +16,7 @@ from nucleon.errors import Problem
 from nucleon.message import Request, Response
 from nucleon.postgres.adapters import register_parameters
 from nucleon.postgres.connect import Setup, opener
-from nucleon.postgres.connection import Connection, install
+from nucleon.postgres.connection import install
 from nucleon.postgres.cursors import Seal
 from nucleon.postgres.errors import TransactionMisused, problem_from
 from nucleon.postgres.following import Following
