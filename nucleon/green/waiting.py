@@ -40,13 +40,12 @@ def sleep(seconds: float = 0) -> None:
 def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `function` on the hub's pool of native threads (a CPU burst, a blocking C call) and wait for it.
 
-    A thread cannot be stopped: the function runs on after the deadline or a kill, and its result is dropped.
+    A thread cannot be stopped: the function runs on after the deadline or a kill, and its result is dropped. When all threads are
+    taken it waits for one, to the deadline too.
     """
-    result = gevent.get_hub().threadpool.spawn(function, *args, **kwargs)
-    try:
-        return cast(T, result.get(timeout=seconds_left()))
-    except gevent.Timeout:
-        raise DeadlineExceeded("the deadline has passed") from None
+    with gevent.Timeout(seconds_left(), False):  # type: ignore[arg-type]  # False means "end the block quietly"
+        return cast(T, gevent.get_hub().threadpool.spawn(function, *args, **kwargs).get())
+    raise DeadlineExceeded("the deadline has passed")
 
 
 class Event:

@@ -204,8 +204,9 @@ class Pool(Generic[T]):
     def _next(self, ends: float, first: bool) -> Slot[T]:
         if self._stopped:
             raise Unavailable(f"{self.name} is stopped")
-        if self._idle and (first or not self._waiters):
-            return self._lend(self._idle.pop(), getcurrent(), monotonic())
+        now = monotonic()
+        if self._idle and (now < ends if first else not self._waiters):
+            return self._lend(self._idle.pop(), getcurrent(), now)
         return self._wait(ends, first)
 
     def _proven(self, slot: Slot[T], ends: float) -> bool:
@@ -227,7 +228,7 @@ class Pool(Generic[T]):
             raise
         if not alive:
             self._drop(slot, "dead")
-            if ends - now >= self.limits.validation_seconds:  # else the taker was in a hurry: that says little about the others
+            if ends - now >= 0.9 * self.limits.validation_seconds:  # else the taker was in a hurry: that says little about the others
                 self._drop_dead()
         return alive
 

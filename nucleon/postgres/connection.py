@@ -230,7 +230,8 @@ def _wait_for_answer(connection: Connection) -> None:
             cancelled = True
             connection.expired = connection.suspect = True
             cancel(connection)
-            at = monotonic() + connection.cancel_grace_seconds
+            # The pool's own statements (rollback, reset, check) have had their time: the connection is closed.
+            at = monotonic() + (connection.cancel_grace_seconds if connection.grace_ends_at is None else 0.0)
     except BaseException:
         if not cancelled:
             cancel(connection)  # a kill: psycopg2 closes the connection now, but the SQL would run on

@@ -86,7 +86,7 @@ def _by_code(code: str, error: BaseException, expired: bool) -> Problem:
     if code[:2] in ("53", "08") or code in EVICTING:
         return Away(f"the database is away ({code})")
     if not code and isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
-        return Away("the connection to the database was lost")
+        return Away("the connection to the database was lost; what was running may or may not have taken effect")
     return StatementFailed(f"the database refused the statement ({code or type(error).__name__})")
 
 

@@ -42,7 +42,7 @@ class Settings:
     statement_timeout_seconds: float = 0.0
     lock_timeout_seconds: float = 0.0
     idle_in_transaction_seconds: float = 60.0
-    cancel_grace_seconds: float = 0.5
+    cancel_grace_seconds: float = 0.2
     application_name: str = ""
     reset: str = "seen"
     stream_seconds: float = 60.0

@@ -103,3 +103,16 @@ def test_a_native_thread_is_not_waited_for_beyond_the_deadline() -> None:
     with green.deadline(0.05), pytest.raises(DeadlineExceeded):
         green.in_thread(native_sleep, 1)
     assert time.monotonic() - started < 0.9
+
+
+def test_a_free_native_thread_is_not_waited_for_beyond_the_deadline_either() -> None:
+    import gevent
+    from gevent.monkey import get_original
+
+    pool = gevent.get_hub().threadpool
+    busy = [pool.spawn(get_original("time", "sleep"), 0.5) for _ in range(pool.maxsize)]
+    started = time.monotonic()
+    with green.deadline(0.05), pytest.raises(DeadlineExceeded):
+        green.in_thread(int)
+    assert time.monotonic() - started < 0.4
+    gevent.joinall(busy)
