@@ -49,7 +49,7 @@ class Confirm:
                 place = f"{self.exchange or 'the queue'} {self.routing_key}"
                 if timeout is None or (left is not None and left < timeout):
                     raise AnswerLate(f"no confirm for the message to {place} before the deadline: RabbitMQ may have it")
-                raise OutcomeUnknown(f"no confirm for the message to {place} within {timeout:g} s: RabbitMQ may have it")
+                raise OutcomeUnknown(f"no confirm for the message to {place} within {timeout:.3g} s: RabbitMQ may have it")
         if self.error is not None:
             raise copy(self.error)
 

@@ -125,6 +125,8 @@ class Connection:
             return
         try:
             self._ask(methods.ConnectionClose(text="goodbye"), CLOSE_SECONDS)
+        except ConnectionLost:
+            pass  # it went by itself meanwhile
         finally:
             self._end(ConnectionLost("the connection was closed here"), is_wanted=True)
 

@@ -151,6 +151,8 @@ class Message:
     def _settle(self, is_taken: bool, requeue: bool, strict: bool) -> bool:
         if self.is_settled:
             return False
+        if not is_taken and self.source is not None and self.source.queue.kind == "stream":
+            is_taken = True  # RabbitMQ ends the whole connection at basic.nack of a stream; a stream keeps its messages anyway
         sent = self._channel.settle(self.delivery_tag, is_taken=is_taken, requeue=requeue)
         self.is_settled = True
         source = self.source
