@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nucleon.amqp.queue import Queue
 
 OFFSET = "x-stream-offset"
+START_SECONDS = 1.0  # patience for opening a consumer, even when a `get` has less for its message
 
 
 class Consumer:
@@ -66,7 +67,7 @@ class Consumer:
         return self
 
     def get(self, timeout: float | None = None) -> Message:
-        """Take the next message, waiting up to `timeout` seconds (None: until the deadline).
+        """Take the next message, waiting up to `timeout` seconds (None: until the deadline); the first call may take a second more.
 
         Raises the standard library's `queue.Empty` when none came, `ConsumerCancelled` when the queue was deleted or the consumer
         closed, `DeadlineExceeded` at the deadline.
@@ -97,7 +98,7 @@ class Consumer:
     def _waited_for(self, timeout: float | None) -> Message:
         until = None if timeout is None else monotonic() + timeout
         if self._channel is None and self.error is None and not self._is_closed:
-            self.start(timeout)
+            self.start(None if timeout is None else max(timeout, START_SECONDS))
         while not self._inbox:
             if self.error is not None:
                 raise copy(self.error)
@@ -178,6 +179,9 @@ class Consumer:
         if self._is_closed:
             return
         channel = connection.channel()
+        if self.queue.declaration.exclusive:  # it went with the connection, or is still locked by it
+            for method in self.queue.client.topology.of_queue(self.queue.name):
+                channel.call(method)
         if not self._no_ack:
             channel.call(methods.BasicQos(0, self.prefetch))
         before, self._channel = self._channel, channel

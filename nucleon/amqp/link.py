@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from copy import copy
@@ -14,7 +15,7 @@ import gevent.event
 from nucleon import green, hooks
 from nucleon.amqp.address import Address
 from nucleon.amqp.connection import Connection
-from nucleon.amqp.errors import AccessRefused, AmqpError, ChannelClosed, ConnectionLost
+from nucleon.amqp.errors import AccessRefused, AmqpError, ChannelClosed, ConnectionLost, NoAnswer
 from nucleon.amqp.handshake import open_connection
 from nucleon.amqp.settings import Settings
 from nucleon.errors import DeadlineExceeded, SetupError
@@ -22,7 +23,8 @@ from nucleon.errors import DeadlineExceeded, SetupError
 log = logging.getLogger("nucleon.amqp")
 
 REFUSAL_SECONDS = 5.0  # a refused login is not tried again by itself, and not sooner than this when somebody asks
-LOCKED, LOCKED_ATTEMPTS = 405, 8  # an exclusive queue stays locked until the broker has noticed that our old connection died
+LOCKED = 405  # an exclusive queue stays locked until the broker has noticed that our old connection died
+MENDING_ATTEMPTS = 10
 
 
 class Dependent(Protocol):
@@ -49,7 +51,7 @@ class Link:
         self.dependents: set[Dependent] = set()
         self.recoveries = 0
         self._replay = replay
-        self._broken: list[Dependent] = []
+        self._broken: deque[tuple[Dependent, int]] = deque()  # and how often it was tried
         self._refusal: tuple[float, AmqpError | SetupError] | None = None
         self._last: AmqpError | None = None
         self._settled = gevent.event.Event()  # set: there is a connection, or a refusal
@@ -89,7 +91,7 @@ class Link:
 
     def repair(self, dependent: Dependent) -> None:
         """Resume one dependent whose channel has gone, while the connection is well. Called in the loop."""
-        self._broken.append(dependent)
+        self._broken.append((dependent, 0))
         self._supervise()
 
     def stop(self) -> None:
@@ -114,7 +116,11 @@ class Link:
                 if self.connection is None:
                     self._open()
                 elif self._broken:
-                    self._mend(self._broken.pop(0), self.connection)
+                    dependent, attempt = self._broken.popleft()
+                    if attempt:
+                        gevent.sleep(min(0.1 * 2**attempt, self.settings.retry_maximum_seconds))
+                    if self.connection is not None:
+                        self._mend(dependent, self.connection, attempt)
                 else:
                     return
         except (AccessRefused, SetupError) as error:
@@ -142,7 +148,7 @@ class Link:
                 gevent.sleep(pause)
         for listener in hooks.connection_opened.listeners:
             listener(resource=f"amqp {self.role}", seconds=monotonic() - begun)
-        self._broken.clear()
+        self._broken.clear()  # all are resumed now
         try:
             self._replay(self, connection)
             for dependent in list(self.dependents):
@@ -172,24 +178,24 @@ class Link:
         assert last is not None
         raise last
 
-    def _mend(self, dependent: Dependent, connection: Connection) -> None:
-        """Resume one dependent; what it cannot get over is its own affair. Raises `ConnectionLost` when all is lost again."""
-        for attempt in range(LOCKED_ATTEMPTS):
-            try:
-                dependent.resume(connection)
-                return
-            except ConnectionLost:
+    def _mend(self, dependent: Dependent, connection: Connection, attempt: int = 0) -> None:
+        """Resume one dependent: what passes is tried again behind the others, what does not is its own affair.
+
+        Raises `ConnectionLost` when all is lost again.
+        """
+        try:
+            dependent.resume(connection)
+        except ConnectionLost:
+            if connection.error is not None:
                 raise
-            except ChannelClosed as error:
-                if error.code != LOCKED or attempt == LOCKED_ATTEMPTS - 1:
-                    log.warning("%r cannot go on: %s", dependent, error)
-                    dependent.fail(error)
-                    return
-                gevent.sleep(0.1 * 2**attempt)
-            except (AmqpError, DeadlineExceeded) as error:
-                log.warning("%r cannot go on: %s", dependent, error)
+            self._broken.append((dependent, attempt + 1))
+        except (AmqpError, DeadlineExceeded) as error:
+            may_pass = isinstance(error, NoAnswer) or (isinstance(error, ChannelClosed) and error.code == LOCKED)
+            log.warning("%r %s: %s", dependent, "is tried again" if may_pass and attempt < MENDING_ATTEMPTS else "cannot go on", error)
+            if may_pass and attempt < MENDING_ATTEMPTS:
+                self._broken.append((dependent, attempt + 1))
+            else:
                 dependent.fail(error if isinstance(error, AmqpError) else ConnectionLost(str(error)))
-                return
 
     def _ended(self, error: AmqpError | None) -> None:
         """The connection died; runs in the loop. Opened again at once when it was in use."""

@@ -14,7 +14,7 @@ from nucleon.amqp.channel import Channel
 from nucleon.amqp.codec import methods
 from nucleon.amqp.confirms import Confirm
 from nucleon.amqp.consumer import OFFSET, Consumer
-from nucleon.amqp.errors import AmqpError
+from nucleon.amqp.errors import AccessRefused, AmqpError, ConnectionLost, ConsumerCancelled, NoAnswer
 from nucleon.amqp.message import Message
 from nucleon.amqp.publisher import encoded, with_message_id
 
@@ -314,20 +314,27 @@ class Queue:
         The message is acknowledged when the function returns; when it raises, that is logged and the message goes to the queue's
         dead-letter exchange. When the queue is deleted, it is declared again and served on. At the end running functions finish first.
         """
-        while True:
-            with self.consumer(max(prefetch or self.prefetch, workers)) as consumer:
-                crew = [green.spawn(self._work, consumer, function) for _ in range(workers)]
-                try:
-                    gevent.joinall(crew)
-                except BaseException:
-                    consumer.close()  # nothing new; those who work finish what they have
-                    gevent.joinall(crew)
+        while not self.client.is_stopped:
+            try:
+                self._serve_until_it_ends(function, workers, prefetch)
+            except (ConnectionLost, NoAnswer, ConsumerCancelled) as error:
+                if isinstance(error, AccessRefused) or self.client.is_stopped:
                     raise
-                if self.client.is_stopped:
-                    return
-                log.warning("queue %r: its consumer ended (%s); it is served again", self.name, consumer.error)
+                log.warning("queue %r: its consumer ended (%s); it is served again", self.name, error)
             self._is_ready = self._is_ready and not self.is_declared_here
             green.sleep(RESTART_SECONDS)
+
+    def _serve_until_it_ends(self, function: Callable[[Message], object], workers: int, prefetch: int | None) -> None:
+        with self.consumer(max(prefetch or self.prefetch, workers)) as consumer:
+            crew = [green.spawn(self._work, consumer, function) for _ in range(workers)]
+            try:
+                gevent.joinall(crew)
+            except BaseException:
+                consumer.close()  # nothing new; those who work finish what they have
+                gevent.joinall(crew)
+                raise
+            if consumer.error is not None:
+                raise consumer.error
 
     def _work(self, consumer: Consumer, function: Callable[[Message], object]) -> None:
         while True:

@@ -13,7 +13,6 @@ from nucleon.amqp.link import Link
 log = logging.getLogger("nucleon.amqp")
 
 LOCKED = 405
-LOCKED_ATTEMPTS = 8
 
 
 class Control:
@@ -83,22 +82,22 @@ class Topology:
 
         Raises `ConnectionLost` when the connection dies meanwhile.
         """
-        todo = list(self._wanted(with_exclusive))
         channel: Channel | None = None
-        for method in todo:
-            for attempt in range(LOCKED_ATTEMPTS):
-                if channel is None or channel.error is not None:
-                    channel = connection.channel()
-                try:
-                    channel.call(method)
-                    break
-                except (ChannelClosed, NoAnswer) as error:
-                    if getattr(error, "code", 0) != LOCKED:
-                        log.warning("cannot declare %r again: %s", method, error)
-                        break
-                    green.sleep(0.1 * 2**attempt)
+        for method in list(self._wanted(with_exclusive)):
+            if channel is None or channel.error is not None:
+                channel = connection.channel()
+            try:
+                channel.call(method)
+            except (ChannelClosed, NoAnswer) as error:
+                if getattr(error, "code", 0) != LOCKED:  # its consumer declares a locked queue again and again, while others go on
+                    log.warning("cannot declare %r again: %s", method, error)
         if channel is not None and channel.error is None:
             channel.close()
+
+    def of_queue(self, name: str) -> list[Method]:
+        """Return what has to be declared for one queue."""
+        queue = self._queues.get(name)
+        return [] if queue is None else [queue, *(one for key, one in self._bindings.items() if key[:2] == ("queue", name))]
 
     def _wanted(self, with_exclusive: bool) -> Iterator[Method]:
         yield from self._exchanges.values()
