@@ -64,6 +64,7 @@ class Consumer:
                 connection = self._link.get(timeout)
                 self.resume(connection)
                 self._link.dependents.add(self)
+                self.queue.consumer_began(self)
         return self
 
     def get(self, timeout: float | None = None) -> Message:

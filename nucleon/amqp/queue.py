@@ -293,12 +293,12 @@ class Queue:
 
     def _new_consumer(self, prefetch: int, no_ack: bool, exclusive: bool, arguments: dict[str, Any], limit_bytes: int) -> Consumer:
         link = self.client.consuming
-        consumer = Consumer(
-            self, link, prefetch=prefetch, no_ack=no_ack, exclusive=exclusive, arguments=arguments, limit_bytes=limit_bytes
-        )  # fmt: skip
+        return Consumer(self, link, prefetch=prefetch, no_ack=no_ack, exclusive=exclusive, arguments=arguments, limit_bytes=limit_bytes)
+
+    def consumer_began(self, consumer: Consumer) -> None:
+        """Note a consumer that consumes now."""
         self._consumers.add(consumer)
         self.client.consumers.add(consumer)
-        return consumer
 
     def consumer_ended(self, consumer: Consumer) -> None:
         """Forget a consumer; RabbitMQ deletes an auto-delete queue with its last one, so it must not be declared again."""
