@@ -64,11 +64,11 @@ class Amqp:
         self.is_started, self.is_stopped = True, False
 
     def stop(self) -> None:
-        """Stop every consumer, give back what nobody took, close both connections."""
+        """Stop every consumer and close both connections; RabbitMQ puts back what is not acknowledged. Bounded by four seconds."""
         self.is_stopped = True
         opened, self._open = self._open, None
         for consumer in list(self.consumers):
-            consumer.close()
+            consumer.end()
         if opened is not None:
             opened.publishing.stop()
             opened.consuming.stop()
@@ -84,8 +84,9 @@ class Amqp:
 
     def health(self) -> None:
         """Return when RabbitMQ answers and takes messages; raise `ConnectionLost`, `ConnectionBlocked`, `NoAnswer`, ... when not."""
-        self.ask_twice(methods.BasicQos(), self.settings.connect_seconds)
-        reason = self.publishing.get(self.settings.connect_seconds).blocked_reason
+        patience = min(self.settings.connect_seconds, self.settings.wait_seconds)
+        self.ask_twice(methods.BasicQos(), patience)
+        reason = self.publishing.get(patience).blocked_reason
         if reason is not None:
             raise ConnectionBlocked(f"RabbitMQ takes no messages: {reason}")
 

@@ -1,5 +1,7 @@
 """One open connection: frames to channels, heartbeat, the gate that publishers wait at. It dies once; the supervisor opens another."""
 
+import logging
+import struct
 from collections import deque
 from collections.abc import Callable
 from copy import copy
@@ -11,12 +13,14 @@ from gevent import get_hub
 from nucleon.amqp.channel import Channel
 from nucleon.amqp.codec import HEARTBEAT_FRAME, MalformedFrame, Method, decode_method, method_frame, methods
 from nucleon.amqp.codec.frames import HEARTBEAT, METHOD
-from nucleon.amqp.codec.malformed import UNEXPECTED_FRAME
+from nucleon.amqp.codec.malformed import SYNTAX_ERROR, UNEXPECTED_FRAME
 from nucleon.amqp.errors import AccessRefused, AmqpError, ConnectionLost
 from nucleon.amqp.handshake import Opened
 from nucleon.amqp.settings import Settings
 from nucleon.amqp.transport import Transport
 from nucleon.amqp.waits import TIMED_OUT, Waits, waiter
+
+log = logging.getLogger("nucleon.amqp")
 
 CLOSE_SECONDS = 2.0  # patience for connection.close-ok
 HUB_BLOCKED_SECONDS = 1.0  # a tick later than this was held up by the program, not by the network
@@ -161,9 +165,13 @@ class Connection:
                     raise MalformedFrame("content on channel 0", UNEXPECTED_FRAME)
                 if self.error is not None:
                     return
-        except MalformedFrame as error:
-            self.transport.send(method_frame(0, methods.ConnectionClose(error.code, str(error)[:200])))
+        except (MalformedFrame, struct.error, IndexError) as error:  # the last two: a frame shorter than its method
+            code = error.code if isinstance(error, MalformedFrame) else SYNTAX_ERROR
+            self.transport.send(method_frame(0, methods.ConnectionClose(code, str(error)[:200])))
             self._end(ConnectionLost(f"RabbitMQ at {self.host[0]}:{self.host[1]} broke the protocol: {error}"))
+        except Exception as error:
+            log.exception("a fault of ours while reading from RabbitMQ; the connection is opened again")
+            self._end(ConnectionLost(f"a fault of ours while reading from RabbitMQ: {error!r}"))
 
     def _control(self, method: Method) -> None:
         if isinstance(method, methods.ConnectionBlocked):

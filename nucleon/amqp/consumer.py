@@ -151,9 +151,7 @@ class Consumer:
         """Stop: cancel, give back what nobody took. What was taken may still be acknowledged; then the channel is closed too."""
         if self._is_closed:
             return
-        self._is_closed = True
-        self._link.dependents.discard(self)
-        self._wake(len(self._turns))
+        self.end()
         channel = self._channel
         try:
             if channel is not None and channel.error is None:
@@ -162,7 +160,13 @@ class Consumer:
             pass  # the channel has gone, and with it everything that was delivered on it
         finally:
             self._give_back()
-            self.queue.consumer_ended(self)
+
+    def end(self) -> None:
+        """Stop without a word to RabbitMQ, because the connection is about to be closed; who waits hears of it."""
+        self._is_closed = True
+        self._link.dependents.discard(self)
+        self._wake(len(self._turns))
+        self.queue.consumer_ended(self)
 
     def _give_back(self) -> None:
         inbox, self._inbox = self._inbox, deque()

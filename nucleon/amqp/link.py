@@ -25,6 +25,7 @@ log = logging.getLogger("nucleon.amqp")
 REFUSAL_SECONDS = 5.0  # a refused login is not tried again by itself, and not sooner than this when somebody asks
 LOCKED = 405  # an exclusive queue stays locked until the broker has noticed that our old connection died
 MENDING_ATTEMPTS = 10
+LIVED_SECONDS = 1.0  # a connection that dies sooner counts as a failed attempt: no hot loop with a broker that throws us out
 
 
 class Dependent(Protocol):
@@ -53,9 +54,10 @@ class Link:
         self._replay = replay
         self._broken: deque[tuple[Dependent, int]] = deque()  # and how often it was tried
         self._refusal: tuple[float, AmqpError | SetupError] | None = None
-        self._last: AmqpError | None = None
+        self._last: Exception | None = None
+        self._attempt = 0
+        self._opened_at = float("-inf")
         self._settled = gevent.event.Event()  # set: there is a connection, or a refusal
-        self._hurry = gevent.event.Event()
         self._supervisor: gevent.Greenlet[..., None] | None = None
         self._is_stopped = False
 
@@ -131,7 +133,10 @@ class Link:
     def _open(self) -> None:
         """Connect until it succeeds, declare and resume; one failure more or less does not stop the others."""
         self._settled.clear()
-        attempt = 0
+        if monotonic() - self._opened_at > LIVED_SECONDS:
+            self._attempt = 0
+        else:
+            self._pause("it died as soon as it was open")
         while True:
             begun = monotonic()
             try:
@@ -141,11 +146,8 @@ class Link:
                 if isinstance(error, AccessRefused):
                     raise
                 self._last = error
-                pause = min(self.settings.retry_maximum_seconds, self.settings.retry_minimum_seconds * 2 ** min(attempt, 20))
-                pause *= random.uniform(0.5, 1.0)
-                log.warning("%s connection: %s; next attempt in %.1f s", self.role, error, pause)
-                attempt += 1
-                gevent.sleep(pause)
+                self._pause(error)
+        self._opened_at = monotonic()
         for listener in hooks.connection_opened.listeners:
             listener(resource=f"amqp {self.role}", seconds=monotonic() - begun)
         self._broken.clear()  # all are resumed now
@@ -153,8 +155,10 @@ class Link:
             self._replay(self, connection)
             for dependent in list(self.dependents):
                 self._mend(dependent, connection)
-        except ConnectionLost as error:
+        except (AmqpError, DeadlineExceeded) as error:
             self._last = error
+            log.warning("%s connection: not ready: %s", self.role, error)
+            connection.drop()
             return
         except BaseException:
             connection.drop()
@@ -163,6 +167,14 @@ class Link:
             self.connection = connection
             self.recoveries += 1
             self._settled.set()
+
+    def _pause(self, why: object) -> None:
+        """Wait before the next attempt: longer each time, with jitter."""
+        pause = min(self.settings.retry_maximum_seconds, self.settings.retry_minimum_seconds * 2 ** min(self._attempt, 20))
+        pause *= random.uniform(0.5, 1.0)
+        log.warning("%s connection: %s; next attempt in %.1f s", self.role, why, pause)
+        self._attempt += 1
+        gevent.sleep(pause)
 
     def _connect(self) -> Connection:
         hosts = list(self.address.hosts)

@@ -29,8 +29,9 @@ class Control:
 
     def again(self, method: Method, timeout: float | None = None) -> object:
         """Ask what may be asked twice; once more when the connection is lost under the question."""
+        channel = self.channel(timeout)
         try:
-            return self.call(method, timeout)
+            return channel.call(method, timeout)
         except ConnectionLost:
             return self.call(method, timeout)
 

@@ -33,13 +33,23 @@ def connect(address: Address, timeout_seconds: float | None = None) -> gevent.so
 
 
 def _open(address: Address) -> gevent.socket.socket:
-    if not isinstance(address, str):
-        connection = gevent.socket.create_connection(address)
-        connection.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
-        return connection
-    connection = gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_STREAM)
+    """Connect to the first place of a name that answers. gevent's create_connection forgets its socket when it is killed or timed out."""
+    if isinstance(address, str):
+        return _connected(gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_STREAM), address)
+    last = OSError(f"{address[0]} has no address")
+    for family, kind, protocol, _name, place in resolve(*address):
+        try:
+            connection = _connected(gevent.socket.socket(family, kind, protocol), place)
+            connection.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
+            return connection
+        except OSError as error:
+            last = error
+    raise last
+
+
+def _connected(connection: gevent.socket.socket, place: Any) -> gevent.socket.socket:
     try:
-        connection.connect(address)
+        connection.connect(place)
     except BaseException:
         connection.close()
         raise
