@@ -122,8 +122,8 @@ def _inside(one: Registered, returns: Any, plan: Plan, rates: list[Rate], known:
     cache, has_auth = extras.get("cache"), extras.get("auth") is not None
     steps = [
         limiting_users(rates, route, has_auth),
-        once(extras.get("idempotent"), returns, route, known.constants),
-        None if cache is None or isinstance(cache, int | str) else storing(cache, returns, plan, has_auth),
+        once(extras.get("idempotent"), one.methods, returns, route, known.constants),
+        None if cache is None or isinstance(cache, int | str) or "GET" not in one.methods else storing(cache, returns, plan, has_auth),
     ]
     return chained([step for step in steps if step is not None])
 

@@ -5,7 +5,7 @@ content it is a 422. A request that raises frees its key, for what fails has bee
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from hashlib import blake2b
 from typing import Any, Protocol, get_origin
 
@@ -59,12 +59,15 @@ class KeyReused(Invalid):
     """This Idempotency-Key belongs to a request with another content."""
 
 
-def once(idempotent: Any, returns: Any, route: str, resources: Mapping[type, Mapping[str, Any]]) -> Step | None:
-    """Return the step that lets a request happen once. Raises `SetupError` for a route whose answer cannot be kept.
+def once(
+    idempotent: Any, methods: Collection[str], returns: Any, route: str, resources: Mapping[type, Mapping[str, Any]]
+) -> Step | None:
+    """Return the step that lets a request happen once; None where it is not wanted, or where nothing happens anyway.
 
-    idempotent: a store of keys, or True for the one of the app's only resource that makes one.
+    idempotent: a store of keys, or True for the one of the app's only resource that makes one. Raises `SetupError` for a route whose
+    answer cannot be kept.
     """
-    if not idempotent:
+    if not idempotent or SAFE.issuperset(methods):
         return None
     owner = get_origin(returns) or returns
     if owner in (Events, *STREAMS):

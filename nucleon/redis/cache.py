@@ -61,11 +61,12 @@ class Keeping:
 
 
 class _Flight(Generic[T]):
-    """One load under way, and those who wait for it."""
+    """One load under way, and those who wait for it. head: of what was under the key when it began."""
 
-    __slots__ = ("error", "landed", "value")
+    __slots__ = ("error", "head", "landed", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, head: bytes) -> None:
+        self.head = head
         self.landed = green.Event()
         self.value: tuple[T] | None = None
         self.error: Exception | None = None
@@ -169,7 +170,7 @@ class Cache(Generic[T]):
             if found is not None:
                 return found[0]
             flight = self._flights.get(place)
-            if flight is None:
+            if flight is None or flight.head != entry.head:  # began before an invalidation that we have seen: too old for us
                 self.misses += 1
                 return self._fly(place, load, entry)
             flight.landed.wait()
@@ -216,7 +217,7 @@ class Cache(Generic[T]):
 
     def _fly(self, place: str, load: Callable[[], T], entry: Entry) -> T:
         """Load for everybody in this worker who waits."""
-        flight: _Flight[T] = _Flight()
+        flight: _Flight[T] = _Flight(entry.head)
         self._flights[place] = flight
         try:
             value = self._load_alone(place, load, entry)

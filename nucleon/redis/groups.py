@@ -119,7 +119,7 @@ class Group(Generic[T]):
         self.key, self.name, self.dead_key = key, name, "{" + key + "}:dead:" + name
         self.abandoned_seconds, self.maximum_deliveries, self.maximum_dead = abandoned_seconds, maximum_deliveries, maximum_dead
         self.block_seconds, self.start = block_seconds, start
-        self.consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.consumer = ""
         self._in_hand: set[str] = set()
         self._to_ack: set[str] = set()
         self._is_made = False
@@ -188,6 +188,8 @@ class Group(Generic[T]):
 
     def leave(self) -> None:
         """Forget this consumer when it holds nothing; called at the end."""
+        if not self.consumer:
+            return
         try:
             with grace():
                 LEAVE.run(self._commands, [self.key], self.name, self.consumer, round(self.CONSUMER_DAYS * 86_400_000))
@@ -209,6 +211,8 @@ class Group(Generic[T]):
                 log.warning("%s could not keep its entries: %s", self, error)
 
     def _make(self) -> None:
+        if not self.consumer:  # not at import: every forked worker is a consumer of its own
+            self.consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         if self._is_made:
             return
         try:

@@ -58,7 +58,7 @@ class Hub:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._control = f"nucleon:hub:{secrets.token_hex(8)}"
+        self._control = ""
         self._places: dict[Name, _Place] = {}
         self._asked: set[Name] = set()
         self._keeper: green.Greenlet[..., Any] | None = None
@@ -167,6 +167,7 @@ class Hub:
 
     def _serve(self, pubsub: Any) -> None:
         """Carry messages until nobody subscribes any more. Raises when the connection is lost."""
+        self._control = f"nucleon:hub:{secrets.token_hex(8)}"  # made here: what is made at import is the same in every forked worker
         pubsub.subscribe(self._control)
         heard = wanted = monotonic()
         is_asked = False

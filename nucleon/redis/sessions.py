@@ -31,6 +31,7 @@ T = TypeVar("T")
 log = logging.getLogger("nucleon.redis")
 STATE = "nucleon.sessions"
 SECRET_KEY = "nucleon:session-secret"
+SECRET_SECONDS = 1.0  # a secret that Redis keeps is read again when a signature does not fit, at most this often
 INSTANT_BYTES = 15  # milliseconds since the epoch, in front of the data
 
 
@@ -155,6 +156,7 @@ class Sessions(Generic[T]):
         self.settings, self.name = settings, name
         self.cookie = f"__Host-{settings.cookie}" if settings.secure else settings.cookie
         self._secrets: list[bytes] | None = None
+        self._read_at = 0.0
 
     def start(self) -> None:
         """Nothing is opened: Redis is asked when a session is looked at."""
@@ -221,6 +223,8 @@ class Sessions(Generic[T]):
             # XX: a session that was ended meanwhile, by another request, does not come back
             self._commands.execute_command("SET", _place(found[0]), _stamped(found[1], data), "PX", self._milliseconds(life), "XX")
             return None
+        if self.settings.secret is None:
+            self._secrets = None  # begun with the secret that all workers share just now
         id = secrets.token_urlsafe(32)
         life = min(self.settings.idle_seconds, self.settings.absolute_seconds)
         self._commands.execute_command("SET", _place(id), _stamped(now, data), "PX", self._milliseconds(life))
@@ -237,8 +241,14 @@ class Sessions(Generic[T]):
         id, dot, signature = signed.rpartition(".")
         if not dot or not id.isascii() or not signature.isascii() or len(signed) > 200:
             return None
-        good = any(hmac.compare_digest(signature, self._signature(id, key)) for key in self._keys())
+        good = self._is_signed(id, signature)
+        if not good and self.settings.secret is None and time.monotonic() - self._read_at > SECRET_SECONDS:
+            self._secrets = None  # Redis may have lost its data since, and another worker have made another secret
+            good = self._is_signed(id, signature)
         return id if good else None
+
+    def _is_signed(self, id: str, signature: str) -> bool:
+        return any(hmac.compare_digest(signature, self._signature(id, key)) for key in self._keys())
 
     def _signature(self, id: str, key: bytes) -> str:
         return urlsafe_b64encode(hmac.digest(key, f"{self.cookie}={id}".encode(), sha256)).rstrip(b"=").decode()
@@ -250,6 +260,7 @@ class Sessions(Generic[T]):
             else:
                 self._commands.execute_command("SET", SECRET_KEY, secrets.token_hex(32), "NX")
                 self._secrets = [self._commands.execute_command("GET", SECRET_KEY, NEVER_DECODE=True)]
+                self._read_at = time.monotonic()
         return self._secrets
 
     def _milliseconds(self, seconds: float) -> int:

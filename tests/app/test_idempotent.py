@@ -189,6 +189,32 @@ def test_an_answer_is_kept_even_when_redis_went_away_in_between(redis_server: An
     redis.stop()
 
 
+def test_a_kept_answer_outlives_a_restart_of_redis_and_a_lost_one_lets_the_request_run_again(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url))
+    shop = Shop(redis)
+    first = shop.pay()
+    redis_server.restart()
+    assert shop.pay().body == first.body
+    redis.flushall()
+    assert (shop.pay().status, len(shop.payments)) == (201, 2)
+    redis.stop()
+
+
+def test_a_group_may_be_idempotent_with_streams_for_reading_in_it(redis: Redis) -> None:
+    app = App("a")
+    group = app.group("/g", idempotent=redis.idempotency(), cache=redis.answers(ttl_seconds=60))
+
+    @group.post("/stream", idempotent=False)
+    def write() -> Iterator[int]:
+        yield 1
+
+    @group.get("/stream", cache=None)
+    def read() -> Iterator[int]:
+        yield 2
+
+    assert Client(app).get("/g/stream").body == b"2\n"
+
+
 def test_a_request_that_outlived_its_claim_does_not_overwrite_the_next(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
     store = redis.idempotency(running_seconds=0.1)
     shop = Shop(redis, idempotent=store)

@@ -1,6 +1,7 @@
 """The cache when things go wrong or old: other workers, stale values, absences, kills, Redis away."""
 
 import logging
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -255,6 +256,40 @@ def test_an_invalidation_goes_with_the_commit(workers: tuple[Redis, Redis], fres
         assert items.get(id=1) is not None
     assert items.get(id=1) is None
     db.stop()
+
+
+def test_nobody_reads_what_was_invalidated_before_he_asked(workers: tuple[Redis, Redis]) -> None:
+    """Readers and loaders of two workers, killed at random, while the source changes: no value is older than the last invalidation."""
+    caches = [cache_on(client, load_seconds=0.2) for client in workers]
+    source, forgotten, wrong, reads = [0], [0], [], []
+    chance = random.Random(7)
+
+    def load(id: int) -> Item:
+        seen = source[0]
+        green.sleep(chance.random() * 0.003)
+        return Item(id, str(seen))
+
+    def read(cache: Cache[Item]) -> None:
+        while True:
+            at_least = forgotten[0]
+            item = cache.get_or(load, id=1)
+            reads.append(1)
+            if int(item.name) < at_least:
+                wrong.append((item.name, at_least))
+
+    readers = [green.spawn(read, cache) for cache in caches for _ in range(4)]
+    for version in range(1, 150):
+        source[0] = version
+        chance.choice(caches).invalidate(id=1)
+        forgotten[0] = version
+        green.sleep(chance.random() * 0.005)
+        for victim in chance.sample(range(len(readers)), 4):
+            readers[victim].kill()
+            readers[victim] = green.spawn(read, chance.choice(caches))
+    for reader in readers:
+        reader.kill()
+    assert wrong == []
+    assert len(reads) > 100
 
 
 def test_memory_is_bounded_and_nothing_stays_behind(workers: tuple[Redis, Redis]) -> None:

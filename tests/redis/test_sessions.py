@@ -102,7 +102,7 @@ def test_an_error_before_any_session_leaves_none(redis: Redis) -> None:
 
 
 def test_ids_that_were_changed_or_invented_never_reach_redis(redis: Redis) -> None:
-    client = Client(shop(redis)[0])
+    client = Client(shop(redis, secret=Secret("s" * 20))[0])
     client.post("/login/ann")
     (name, value), = client.cookies.items()
     before = redis.calls
@@ -165,6 +165,18 @@ def test_without_a_secret_all_workers_share_one_that_redis_keeps(redis: Redis, r
     cookies = {"cookie": "; ".join(f"{name}={value}" for name, value in client.cookies.items())}
     assert Client(shop(other)[0]).get("/me", headers=cookies).text == "ann"
     other.stop()
+
+
+def test_workers_agree_on_a_new_secret_after_redis_has_lost_its_data(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nucleon.redis.sessions.SECRET_SECONDS", 0)
+    one, other = Client(shop(redis)[0]), Client(shop(redis)[0])
+    for client in (one, other):
+        client.post("/login/ann")
+    redis.flushall()
+    for writer, reader in ((one, other), (other, one)):
+        writer.post("/login/ben")
+        cookies = {"cookie": "; ".join(f"{name}={value}" for name, value in writer.cookies.items())}
+        assert reader.get("/me", headers=cookies).text == "ben"
 
 
 def test_data_of_an_older_release_counts_as_no_session(redis: Redis) -> None:
