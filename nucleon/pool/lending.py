@@ -116,7 +116,12 @@ class Pool(Generic[T]):
                 and self._is_alive(slot.thing)
             ):
                 self._idle.pop()
-                return self._lend(slot, me, now)
+                slot.holder = me
+                slot.taken_at = now
+                if slot.turn_of != id(me) or self.limits.leak_seconds:
+                    return self._lend(slot, me, now)
+                self._used.add(slot)
+                return slot
         return self._take_slowly()
 
     def give_back(self, slot: Slot[T], broken: str | None = None, *, clean: bool = False) -> None:
@@ -138,7 +143,11 @@ class Pool(Generic[T]):
         self._used.discard(slot)
         slot.holder = None
         slot.touched = False
-        self._offer(slot, now)
+        if self._waiters:
+            self._offer(slot, now)
+        else:
+            slot.idle_since = now
+            self._idle.append(slot)
 
     def _left_dirty(self, slot: Slot[T]) -> str | None:
         """Clean a thing; return why it cannot be lent again, None when it can."""

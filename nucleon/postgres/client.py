@@ -4,7 +4,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from itertools import count
 from typing import Any, ClassVar, TypeVar
 
 import psycopg2
@@ -13,6 +12,7 @@ import psycopg2.extras
 from greenlet import getcurrent
 
 from nucleon.errors import Problem
+from nucleon.hooks import query_ended
 from nucleon.message import Request, Response
 from nucleon.postgres.adapters import register_parameters
 from nucleon.postgres.connect import Setup, opener
@@ -35,6 +35,7 @@ from nucleon.postgres.session import (
     is_retryable,
     pause_before_retry,
     run,
+    send,
 )
 from nucleon.postgres.settings import Settings as PostgresSettings
 from nucleon.postgres.streaming import Streaming
@@ -45,7 +46,6 @@ from nucleon.secret import Secret
 T = TypeVar("T")
 
 RETRIES_OF_ONE_STATEMENT = 3
-_cursor_numbers = count(1)
 
 
 class Postgres(Tables, Paging, Queries, Streaming):
@@ -191,30 +191,27 @@ class Postgres(Tables, Paging, Queries, Streaming):
         return transaction
 
     def _run(self, statement: Statement, parameters: Parameters) -> Result:
-        transaction = self._transaction()
-        if transaction is not None:
+        # The way of every statement: what it calls is measured (benchmarks/postgres.py), so it is one function.
+        if self._current.get() is not None and (transaction := self._transaction()) is not None:
             return transaction.run(statement, parameters)
         attempt = 0
+        pool = self.pool
         while True:
+            slot = pool.take()
+            clean = False
             try:
-                return self._run_once(statement, parameters)
+                result = send(slot, statement, parameters) if not query_ended.listeners else run(slot, statement, parameters, "", self.name)
+                if slot.thing.get_transaction_status() != IDLE:
+                    raise TransactionMisused("the statement began a transaction and left it open: use transaction()")
+                clean = not slot.touched and self._resets_seldom
+                return result
             except Problem as problem:
                 if attempt == RETRIES_OF_ONE_STATEMENT or not is_retryable(problem):
                     raise
+            finally:
+                if clean:
+                    pool.give_back(slot, clean=True)
+                else:
+                    give_back(pool, slot)
             attempt += 1
             pause_before_retry(attempt)
-
-    def _run_once(self, statement: Statement, parameters: Parameters) -> Result:
-        slot = self.pool.take()
-        clean = False
-        try:
-            result = run(slot, statement, parameters, "", self.name)
-            if slot.thing.get_transaction_status() != IDLE:
-                raise TransactionMisused("the statement began a transaction and left it open: use transaction()")
-            clean = not slot.touched and self._resets_seldom
-            return result
-        finally:
-            if clean:
-                self.pool.give_back(slot, clean=True)
-            else:
-                give_back(self.pool, slot)

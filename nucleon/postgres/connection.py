@@ -92,12 +92,37 @@ class Connection(psycopg2.extensions.connection):
 
 def wait(connection: psycopg2.extensions.connection) -> None:
     """The wait callback of psycopg2: ours wait until the deadline, those of others as psycogreen does it."""
-    if not isinstance(connection, Connection):
-        gevent_wait_callback(connection)
-    elif connection.established:
-        _wait_for_answer(connection)
-    else:
+    if not isinstance(connection, Connection) or not connection.established:
+        _wait_elsewhere(connection)
+        return
+    at = deadline_at.get() if connection.grace_ends_at is None else connection.grace_ends_at
+    cancelled = False
+    try:
+        while (state := connection.poll()) != POLL_OK:
+            if connection.restless:
+                connection.watch()
+            ready = _sleep(connection, at) is _ready if state == POLL_READ else _wait_for_room(connection, at)
+            if ready:
+                continue
+            if cancelled:
+                raise DeadlineExceeded("the database did not answer a cancel")
+            cancelled = True
+            connection.expired = connection.suspect = True
+            cancel(connection)
+            # The pool's own statements (rollback, reset, check) have had their time: the connection is closed.
+            at = monotonic() + (connection.cancel_grace_seconds if connection.grace_ends_at is None else 0.0)
+    except BaseException:
+        if not cancelled:
+            cancel(connection)  # a kill: psycopg2 closes the connection now, but the SQL would run on
+        connection.stop_watching()  # before the socket is closed and its number is somebody else's
+        raise
+
+
+def _wait_elsewhere(connection: psycopg2.extensions.connection) -> None:
+    if isinstance(connection, Connection):
         _wait_for_greeting(connection)
+    else:
+        gevent_wait_callback(connection)
 
 
 def install() -> None:
@@ -209,34 +234,6 @@ def _wait_for_greeting(connection: Connection) -> None:
                 raise DeadlineExceeded("no connection to the database within the time allowed")
         finally:
             watcher.close()
-
-
-def _wait_for_answer(connection: Connection) -> None:
-    at = deadline_at.get() if connection.grace_ends_at is None else connection.grace_ends_at
-    poll = connection.poll
-    cancelled = False
-    try:
-        while (state := poll()) != POLL_OK:
-            if connection.restless:
-                connection.watch()
-            if state == POLL_READ:
-                ready = _sleep(connection, at) is _ready
-            else:
-                ready = _wait_for_room(connection, at)
-            if ready:
-                continue
-            if cancelled:
-                raise DeadlineExceeded("the database did not answer a cancel")
-            cancelled = True
-            connection.expired = connection.suspect = True
-            cancel(connection)
-            # The pool's own statements (rollback, reset, check) have had their time: the connection is closed.
-            at = monotonic() + (connection.cancel_grace_seconds if connection.grace_ends_at is None else 0.0)
-    except BaseException:
-        if not cancelled:
-            cancel(connection)  # a kill: psycopg2 closes the connection now, but the SQL would run on
-        connection.stop_watching()  # before the socket is closed and its number is somebody else's
-        raise
 
 
 def _wait_for_room(connection: Connection, at: float | None) -> bool:

@@ -74,20 +74,14 @@ def touches_session(statement: str) -> bool:
 def run(
     slot: Slot[Connection], statement: Statement, parameters: Parameters = None, prefix: str = "", resource: str = "postgres"
 ) -> Result:
-    """Run one statement. Raises the problem that tells what went wrong; a deadline that is over sends nothing."""
-    connection = slot.thing
-    text = statement if isinstance(statement, str) else statement.as_string(connection)
-    if not slot.touched and touches_session(text):
-        slot.touched = True
-    at = deadline_at.get()
-    if at is not None and connection.grace_ends_at is None and monotonic() >= at:
-        raise DeadlineExceeded("the deadline has passed before the statement was sent")
+    """Run one statement and tell those who listen. Raises what `send` raises."""
     if not query_ended.listeners:
-        return _execute(connection, prefix + text if prefix else text, parameters)
+        return send(slot, statement, parameters, prefix)
+    text = statement if isinstance(statement, str) else statement.as_string(slot.thing)
     started = monotonic()
     error: BaseException | None = None
     try:
-        return _execute(connection, prefix + text, parameters)
+        return send(slot, text, parameters, prefix)
     except BaseException as failure:
         error = failure.__cause__ or failure
         raise
@@ -96,11 +90,19 @@ def run(
             listener(resource=resource, statement=text, seconds=monotonic() - started, error=error)
 
 
-def _execute(connection: Connection, text: str, parameters: Parameters) -> Result:
+def send(slot: Slot[Connection], statement: Statement, parameters: Parameters, prefix: str = "") -> Result:
+    """Run one statement. Raises the problem that tells what went wrong; a deadline that is over sends nothing."""
+    connection = slot.thing
+    text = statement if isinstance(statement, str) else statement.as_string(connection)
+    if not slot.touched and touches_session(text):
+        slot.touched = True
+    at = deadline_at.get()
+    if at is not None and connection.grace_ends_at is None and monotonic() >= at:
+        raise DeadlineExceeded("the deadline has passed before the statement was sent")
     connection.expired = False
     try:
         cursor = connection.cursor()
-        cursor.execute(text, parameters)
+        cursor.execute(prefix + text if prefix else text, parameters)
         description = cursor.description
         if description is None:
             return _new_tuple(Result, ((), [], cursor.rowcount, cursor.statusmessage))
