@@ -1,10 +1,10 @@
 """Our PostgreSQL client beside others, all against one server: one table.
 
-    python benchmarks/postgres.py --peers-python bench/bin/python [--seconds 2] [--postgres DSN] [--only nucleon]
+    python benchmarks/postgres.py --peers-python bench/bin/python [--seconds 1] [--rounds 3] [--postgres DSN] [--only nucleon]
 
 Without --postgres an embedded server is started for the run. Each client runs on core 0 (the server wherever the system likes), in a
-process of its own. "CPU us" is that process's user and system time for one statement, the best of five slices: on a busy machine the figure
-to trust. A client whose packages are missing is shown as "not installed". No figure is a test.
+process of its own, in several rounds. "CPU us" is that process's user and system time for one statement, the best of five slices of
+each round: on a busy machine the figure to trust. A client whose packages are missing is shown as "not installed". No figure is a test.
 """
 
 import argparse
@@ -72,38 +72,57 @@ def is_installed(python: str, modules: tuple[str, ...]) -> bool:
     return subprocess.run([python, "-c", code], check=False, capture_output=True).returncode == 0
 
 
-def row_of(name: str, python: str, dsn: str, seconds: float) -> list[str]:
+Figures = dict[str, dict[str, float]]
+
+
+def measure(name: str, python: str, dsn: str, seconds: float) -> Figures | str:
+    """Run one client once; return its figures, or why there are none."""
     client, needs = NAMES[name]
     if not is_installed(python, needs):
-        return [name, "not installed"]
+        return "not installed"
     command = ["taskset", "-c", "0", python, str(HERE / "apps" / "postgres_clients.py"), client, dsn, str(seconds)]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if ran.returncode:
-        return [name, f"failed: {ran.stderr.strip().splitlines()[-1]}"]
-    found = json.loads(ran.stdout)
-    cells = [name]
-    for load in LOADS:
-        figures = found.get(load)
-        cells += ["", ""] if figures is None else [f"{figures['cpu_us']:.1f}", f"{figures['per_second']:,.0f}"]
-    return cells
+        return f"failed: {ran.stderr.strip().splitlines()[-1]}"
+    figures: Figures = json.loads(ran.stdout)
+    return figures
+
+
+def better(one: Figures | str | None, other: Figures | str) -> Figures | str:
+    """Return the less disturbed figure of each load."""
+    if one is None or isinstance(one, str) or isinstance(other, str):
+        return other
+    return {load: min(one[load], other[load], key=lambda figures: figures["cpu_us"]) for load in one}
+
+
+def cells(name: str, found: Figures | str) -> list[str]:
+    if isinstance(found, str):
+        return [name, found]
+    shown = [found.get(load) for load in LOADS]
+    return [name, *(cell for one in shown for cell in (["", ""] if one is None else [f"{one['cpu_us']:.1f}", f"{one['per_second']:,.0f}"]))]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2, help="length of one measurement")
+    parser.add_argument("--seconds", type=float, default=1, help="length of one measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each client is run, in turn")
     parser.add_argument("--peers-python", default=sys.executable, help="the interpreter with benchmarks/requirements.txt")
     parser.add_argument("--postgres", default="", help="DSN (key=value form) of a PostgreSQL server")
-    parser.add_argument("--only", default="", help="only clients whose name contains this")
+    parser.add_argument("--only", default="", help="only clients whose names contain one of these (a,b)")
     arguments = parser.parse_args()
-    columns = ["client", *(f"{load}: {unit}" for load in LOADS for unit in ("CPU us", "/s"))]
-    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    best: dict[str, Figures | str] = {}
     with server(arguments.postgres) as dsn:
         make_table(dsn)
-        for name, (client, _needs) in NAMES.items():
-            if arguments.only in name:
-                python = sys.executable if client == "nucleon" else arguments.peers_python
-                print(f"| {' | '.join(row_of(name, python, dsn, arguments.seconds))} |", flush=True)
+        for _ in range(arguments.rounds):
+            for name, (client, _needs) in NAMES.items():
+                if any(part in name for part in arguments.only.split(",")):
+                    python = sys.executable if client == "nucleon" else arguments.peers_python
+                    best[name] = better(best.get(name), measure(name, python, dsn, arguments.seconds))
+    columns = ["client", *(f"{load}: {unit}" for load in LOADS for unit in ("CPU us", "/s"))]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for name, found in best.items():
+        print(f"| {' | '.join(cells(name, found))} |")
 
 
 if __name__ == "__main__":
