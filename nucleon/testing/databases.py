@@ -1,4 +1,4 @@
-"""Databases for tests: a template with the project's migrations, made once, and copies of it that cost a few hundredths of a second.
+"""Databases for tests: a template with the project's migrations, made once, and copies of it.
 
     nucleon_test_<project>_<schema>             the template; another schema (a new or edited migration) is another template
     nucleon_test_<project>_<schema>_<pid>_<n>   a copy, for a test run or for one test; dropped at its end
