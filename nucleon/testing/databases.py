@@ -82,9 +82,9 @@ def template_of(settings: Settings, project: Path, name: str, folder: Path | Non
 
 
 def on_database(settings: Settings, name: str) -> Settings:
-    """Return the settings with another database's name in the dsn."""
+    """Return the settings with another database's name in the dsn, and without replicas, which do not have it yet."""
     dsn = psycopg2.extensions.make_dsn(settings.dsn.reveal() if settings.dsn is not None else "", dbname=name)
-    return replace(settings, dsn=Secret(dsn), minimum=0)
+    return replace(settings, dsn=Secret(dsn), minimum=0, replicas=())
 
 
 @contextmanager

@@ -140,14 +140,14 @@ class OneConnection(Pool[Connection]):
 
     def __init__(self, database: Postgres) -> None:
         self.connection: OneTransaction | None = None
-        self._opener = opener(database.settings)
+        self._opener = opener(database.settings, database._setup)
         super().__init__(
             name=database.name,
             create=self._begin,
             close=lambda connection: None if connection is self.connection and not connection.closed else connection.shut(),
             is_alive=is_alive,
             check=check,
-            reset=cleaner(database.settings.reset == "always"),
+            reset=cleaner(database.settings.reset == "always", database._setup),
             limits=Limits(maximum=1, idle_seconds=0, lifetime_seconds=0, wait_seconds=database.settings.wait_seconds),
         )
 

@@ -394,6 +394,24 @@ def test_folders_are_found_beside_the_code_then_in_the_project(tmp_path: Path) -
         folder_of(Settings(migrations="sql"), "postgres", code, project)
 
 
+def test_a_role_with_too_few_rights_is_told_what_it_needs(settings, write: Write, database, fresh_postgres_dsn: str) -> None:
+    folder = write(m1_a="create table items (id int);")
+    database.execute("create role limited login")
+    limited = Settings(dsn=Secret(fresh_postgres_dsn.replace("user=nucleon", "user=limited")))
+    try:
+        with pytest.raises(
+            SetupError, match=r"the table nucleon_migrations cannot be made: permission denied .* the role that owns the tables"
+        ):
+            up(limited, folder)
+        up(settings, folder)
+        with pytest.raises(SetupError, match="grant select on nucleon_migrations to limited"):
+            standing(limited, folder)
+        database.execute("grant select on nucleon_migrations to limited")
+        assert standing(limited, folder).is_current
+    finally:
+        database.execute("drop owned by limited; drop role limited")
+
+
 def test_a_new_file_gets_the_next_number(tmp_path: Path) -> None:
     assert write_new(tmp_path / "migrations", "Create items!").name == "0001_create_items.sql"
     assert write_new(tmp_path / "migrations", "add price").name == "0002_add_price.sql"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import psycopg2
+import psycopg2.extensions
 import pytest
 
 from nucleon import Conflict, green
@@ -149,6 +150,17 @@ def test_a_connection_that_is_lost_is_told(db: Postgres, outside: Postgres) -> N
 def test_a_text_that_commits_on_its_own_is_caught(db: Postgres, outside: Postgres) -> None:
     with pytest.raises(TransactionMisused, match="ended the transaction around the test"):
         db.execute("select 1; commit")
+
+
+def test_a_connection_is_set_up_as_in_production(outside: Postgres, fresh_postgres_dsn: str) -> None:
+    def set_up(connection: psycopg2.extensions.connection) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("set lock_timeout = '7s'")
+
+    database = Postgres(dsn=fresh_postgres_dsn, setup=set_up)
+    with rolled_back(database):
+        assert database.value("show lock_timeout") == "7s"
+    database.stop()
 
 
 def test_two_databases_at_once(outside: Postgres, fresh_postgres_dsn: str) -> None:

@@ -72,6 +72,9 @@ class Session:
             rows = self.run(f"select number, name, checksum, started_at, finished_at from {TABLE} order by number")
         except psycopg2.errors.UndefinedTable:
             return []
+        except psycopg2.errors.InsufficientPrivilege as error:
+            ((role,),) = self.run("select current_user")
+            raise SetupError(f"the role {role} may not see which migrations are applied: grant select on {TABLE} to {role}") from error
         return [Applied(*row) for row in rows]
 
 
@@ -91,6 +94,8 @@ def opened(settings: Settings) -> Iterator[Session]:
         raise NoConnection(f"cannot connect to the database: {told(error)}") from error
     try:
         yield Session(connection)
+    except psycopg2.Error as error:
+        raise SetupError(f"the database refused: {told(error)} ({error.pgcode or type(error).__name__})") from error
     finally:
         connection.shut()
 
@@ -118,7 +123,12 @@ def locked(settings: Settings, tell: Tell) -> Iterator[Session]:
                 )
             gevent.sleep(LOCK_POLL_SECONDS * random.uniform(0.5, 1.5))
         session.tidy()
-        session.run(CREATE_TABLE)
+        try:
+            session.run(CREATE_TABLE)
+        except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.ReadOnlySqlTransaction) as error:
+            raise SetupError(
+                f"the table {TABLE} cannot be made: {told(error)}. Migrate on the primary, with the role that owns the tables"
+            ) from error
         yield session
 
 

@@ -20,8 +20,8 @@ class Trouble:
 class Faults:
     """What is to go wrong. Each order is for one method, and for the next `times` of it; they are served in turn.
 
-        broker.faults.lose(methods.BasicAck)                  the next ack that the broker sends never arrives
-        broker.faults.cut_after(methods.BasicPublish)         the next publish is taken, then the connection is reset
+    broker.faults.lose(methods.BasicAck)                  the next ack that the broker sends never arrives
+    broker.faults.cut_after(methods.BasicPublish)         the next publish is taken, then the connection is reset
     """
 
     def __init__(self) -> None:
