@@ -12,7 +12,8 @@ from setuptools.command.build_ext import build_ext
 HOT = (
     "nucleon.http.malformed", "nucleon.http.fields", "nucleon.http.head", "nucleon.http.chunks", "nucleon.http.reply",
     "nucleon.message.request", "nucleon.message.response", "nucleon.wsgi",
-    "nucleon.routing.router", "nucleon.binding.call", "nucleon.binding.readers", "nucleon.binding.answers", "nucleon.app.answering",
+    "nucleon.routing.router", "nucleon.binding.call", "nucleon.binding.filling", "nucleon.binding.readers", "nucleon.binding.answers",
+    "nucleon.app.answering",
     "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
     "nucleon.redis.link",
 )  # fmt: skip

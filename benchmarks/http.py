@@ -45,6 +45,7 @@ GRANIAN = ["-m", "granian", *WEB, "--workers", "1", "--no-ws", "--backlog", "163
 PEERS = [
     Peer("nucleon, bare WSGI", ["ours.py", "PORT", "bare"], bare=True, ours=True),
     Peer("bjoern, bare WSGI", ["bare.py", "PORT"], ("bjoern",), bare=True),
+    Peer("fastpysgi, bare WSGI", ["bare.py", "PORT", "fastpysgi"], ("fastpysgi",), bare=True),
     Peer("granian, bare WSGI", [*GRANIAN, "--interface", "wsgi", "bare:app"], ("granian",), bare=True),
     Peer("nucleon App", ["ours.py", "PORT", "app"], database=True, ours=True),
     Peer("granian, Falcon", [*GRANIAN, "--interface", "wsgi", "falcon_app:app"], ("granian", "falcon", "redis")),
@@ -64,14 +65,39 @@ PEERS = [
 ]
 
 SMALL = json.dumps({"customer": "c-17", "note": "n" * 900, "lines": list(range(20))})
-LOADS = {  # name: path, body; "bare" applications answer only the first
+BROWSER = {
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "Accept-Language": "en-US,en;q=0.5",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Connection": "keep-alive",
+    "Cookie": "session=0123456789abcdef0123456789abcdef; theme=dark",
+    "Upgrade-Insecure-Requests": "1",
+    "Sec-Fetch-Dest": "document",
+    "Sec-Fetch-Mode": "navigate",
+}
+LOADS = {  # name: path, body; "bare" applications answer only the BARE ones
     "JSON": ("/json", ""),
+    "JSON, 10 fields": ("/json", ""),
+    "JSON, pipelined": ("/json", ""),
+    "JSON, 1000 connections": ("/json", ""),
+    "JSON, new connections": ("/json", ""),
+    "typed path, query": ("/items/42?limit=5&search=abc", ""),
     "POST 1 KB": ("/echo", SMALL),
     "POST 1 MB": ("/upload", "x" * 1_000_000),
     "one row": ("/row", ""),
     "20 queries": ("/rows", ""),
     "Redis GET": ("/cached", ""),
 }
+BARE = ("JSON", "JSON, 10 fields", "JSON, pipelined", "JSON, 1000 connections", "JSON, new connections")
+PIPELINED = """init = function(args)
+  local one = wrk.format()
+  local all = {}
+  for number = 1, 16 do all[number] = one end
+  batch = table.concat(all)
+end
+request = function() return batch end
+"""
 COLUMNS = ("server", "load", "CPU us", "req/s", "p50 ms", "p99 ms", "RSS MB", "errors")
 
 
@@ -140,14 +166,22 @@ def wait_for(port: int, process: "subprocess.Popen[bytes]", log: "tempfile._Temp
     raise RuntimeError(log.read()[-400:].decode(errors="replace").strip() or "it did not listen within 15 s")
 
 
-def wrk(port: int, path: str, body: str, seconds: int, connections: int) -> str:
+def wrk(port: int, load: str, seconds: int) -> str:
     """Run wrk on the last core and return what it printed."""
+    path, body = LOADS[load]
+    connections = 8 if len(body) > 100_000 else 1000 if "1000" in load else CONNECTIONS
+    lines = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}\n" for name, value in BROWSER.items()] if "10 fields" in load else []
+    if "new connections" in load:
+        lines.append('wrk.headers["Connection"] = "close"\n')
+    if body:
+        lines.append(f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = [==[{body}]==]\n')
+    if "pipelined" in load:
+        lines.append(PIPELINED)
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        if body:
-            script.write(f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = [==[{body}]==]\n')
-            script.flush()
+        script.write("".join(lines))
+        script.flush()
         core = str((os.cpu_count() or 2) - 1)
-        options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *(["-s", script.name] if body else [])]
+        options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *(["-s", script.name] if lines else [])]
         command = ["taskset", "-c", core, "wrk", *options, f"http://127.0.0.1:{port}{path}"]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -158,11 +192,9 @@ def milliseconds(text: str, percentile: str) -> float:
 
 
 def measure(pid: int, port: int, load: str, seconds: int) -> list[str]:
-    path, body = LOADS[load]
-    connections = 8 if len(body) > 100_000 else CONNECTIONS
-    wrk(port, path, body, 1, connections)  # warm
+    wrk(port, load, 1)  # warm
     before = cpu_seconds(pid)
-    text = wrk(port, path, body, seconds, connections)
+    text = wrk(port, load, seconds)
     spent = cpu_seconds(pid) - before
     count = int(re.findall(r"([0-9]+) requests in", text)[0])
     bad = re.findall(r"Non-2xx or 3xx responses: ([0-9]+)", text) + re.findall(r"Socket errors: (.*)", text)
@@ -198,7 +230,7 @@ def rows_of(peer: Peer, python: str, arguments: argparse.Namespace) -> Iterator[
         return
     environment = {**os.environ, "BENCH_POSTGRES": arguments.postgres, "BENCH_REDIS": arguments.redis}
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE / "apps")])
-    loads = ["JSON"] if peer.bare else ["JSON", "POST 1 KB", "POST 1 MB"]
+    loads = list(BARE) if peer.bare else ["JSON", "typed path, query", "POST 1 KB", "POST 1 MB"]
     if peer.database:
         loads += ["one row", "20 queries"] if arguments.postgres else []
         loads += ["Redis GET"] if arguments.redis else []
@@ -207,7 +239,7 @@ def rows_of(peer: Peer, python: str, arguments: argparse.Namespace) -> Iterator[
             for load in loads:
                 yield [peer.name, load, *measure(pid, port, load, arguments.seconds)]
         with running(peer, python, environment) as (pid, port):
-            wrk(port, "/json", "", 1, CONNECTIONS)
+            wrk(port, "JSON", 1)
             yield [peer.name, f"{IDLE} idle", *measure_idle(pid, port)]
     except (RuntimeError, OSError, subprocess.CalledProcessError, IndexError) as error:
         yield [peer.name, f"failed: {str(error)[-300:]}", "", "", "", "", "", ""]

@@ -12,6 +12,11 @@ def app(environ, start_response):
 if __name__ == "__main__":
     import sys
 
-    import bjoern
+    if sys.argv[2:] == ["fastpysgi"]:
+        import fastpysgi
 
-    bjoern.run(app, "127.0.0.1", int(sys.argv[1]))
+        fastpysgi.run(app, "127.0.0.1", int(sys.argv[1]))
+    else:
+        import bjoern
+
+        bjoern.run(app, "127.0.0.1", int(sys.argv[1]))

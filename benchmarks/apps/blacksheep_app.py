@@ -19,6 +19,11 @@ async def greet():
     return json({"message": "Hello, world!"})
 
 
+@app.router.get("/items/{item_id}")
+async def read(item_id: int, limit: int = 10, search: str = ""):
+    return json({"id": item_id, "limit": limit, "search": search})
+
+
 @app.router.post("/echo")
 async def echo(body: Order):
     return json({"customer": body.customer, "note": body.note, "lines": body.lines})

@@ -12,6 +12,12 @@ class Greet:
         response.media = {"message": "Hello, world!"}
 
 
+class Item:
+    def on_get(self, request, response, item_id):
+        limit = request.get_param_as_int("limit", default=10)
+        response.media = {"id": item_id, "limit": limit, "search": request.get_param("search", default="")}
+
+
 class Echo:
     def on_post(self, request, response):
         response.media = request.get_media()
@@ -71,3 +77,4 @@ class Cached:
 app = falcon.App()
 for path, resource in {"json": Greet, "echo": Echo, "upload": Upload, "row": Row, "rows": Rows, "cached": Cached}.items():
     app.add_route("/" + path, resource())
+app.add_route("/items/{item_id:int}", Item())

@@ -45,6 +45,17 @@ async def greet() -> Message:
     return Message(message="Hello, world!")
 
 
+class Item(BaseModel):
+    id: int
+    limit: int
+    search: str
+
+
+@app.get("/items/{item_id}")
+async def read(item_id: int, limit: int = 10, search: str = "") -> Item:
+    return Item(id=item_id, limit=limit, search=search)
+
+
 @app.post("/echo")
 async def echo(body: Order) -> Order:
     return body

@@ -2,7 +2,8 @@
 
 from nucleon.binding.answers import Answer, WrongAnswer, acceptable_from, answer_from
 from nucleon.binding.call import Call
-from nucleon.binding.plan import Handler, Known, Parameter, Plan, Provider, Study, caller_names, place_of, provider_from
+from nucleon.binding.filling import Parameter, Plan
+from nucleon.binding.plan import Handler, Known, Provider, Study, caller_names, place_of, provider_from
 from nucleon.binding.readers import MISSING
 from nucleon.binding.sources import Cookie, Form, Header, Named, Query
 

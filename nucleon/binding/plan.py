@@ -2,13 +2,13 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin, get_type_hints
 
 from nucleon.binding import readers
 from nucleon.binding.call import Call
-from nucleon.binding.faults import Faulty, invalid
+from nucleon.binding.filling import Parameter, Plan
 from nucleon.binding.kinds import is_record, is_structured, members, plain, unknown_parts
 from nucleon.binding.sources import taken_apart
 from nucleon.errors import SetupError
@@ -81,79 +81,6 @@ class Known:
             count = f"there are {len(named)} resources of type {kind.__name__}"
             raise SetupError(f"parameter {name}: {count}: name it one of {', '.join(named)}")
         return named[name] if name in named else next(iter(named.values()))
-
-
-@dataclass
-class Parameter:
-    """One parameter that is read from the request, as the documentation sees it."""
-
-    place: str
-    name: str
-    kind: Any
-    default: Any
-
-
-class Plan:
-    """Fills the arguments of one handler. Stage by stage: read, then provide; so faults come before side effects."""
-
-    __slots__ = ("arguments", "function", "guard_slot", "keywords", "parameters", "size", "stages", "takes_request", "template")
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.parameters: list[Parameter] = []
-        self.stages: list[tuple[tuple[tuple[int, readers.Reader], ...], tuple[tuple[int, Callable[[Call, list[Any]], Any]], ...]]] = []
-        self.arguments: tuple[int, ...] = ()
-        self.keywords: dict[str, int] = {}
-        self.template: list[Any] = []
-        self.guard_slot: int | None = None
-        self.takes_request = False
-
-    def run(self, call: Call) -> Any:
-        """Call the handler. Raises `Invalid` with every fault of the request, or what a provider or the handler raises."""
-        values = self.template.copy()
-        for reading, providing in self.stages:
-            try:
-                for index, read in reading:
-                    values[index] = read(call)
-            except Faulty:
-                raise invalid(list(_all_faults(reading, call))) from None
-            for index, provide in providing:
-                values[index] = provide(call, values)
-        if self.keywords:
-            keywords = {name: values[index] for name, index in self.keywords.items()}
-            return self.function(*[values[index] for index in self.arguments], **keywords)
-        return self.function(*[values[index] for index in self.arguments])
-
-    def guarded(self, call: Call) -> list[Any]:
-        """Run the guard alone and return the values so far, for `completed`: what stands between (a stored answer) is not for strangers."""
-        values = self.template.copy()
-        _fill(self.stages[:1], call, values)
-        return values
-
-    def completed(self, call: Call, values: list[Any]) -> Any:
-        """Do what `run` does after the guard."""
-        _fill(self.stages[1:], call, values)
-        keywords = {name: values[index] for name, index in self.keywords.items()}
-        return self.function(*[values[index] for index in self.arguments], **keywords)
-
-
-def _fill(stages: Iterable[Any], call: Call, values: list[Any]) -> None:
-    for reading, providing in stages:
-        try:
-            for index, read in reading:
-                values[index] = read(call)
-        except Faulty:
-            raise invalid(list(_all_faults(reading, call))) from None
-        for index, provide in providing:
-            values[index] = provide(call, values)
-
-
-def _all_faults(reading: Iterable[tuple[int, readers.Reader]], call: Call) -> Iterator[dict[str, str]]:
-    for _, read in reading:
-        try:
-            read(call)
-        except Faulty as faulty:
-            yield from faulty.entries()
 
 
 class Study:

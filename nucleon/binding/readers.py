@@ -32,7 +32,14 @@ def text_converter(kind: Any, place: str, name: str) -> Callable[[Any], Any]:
             raise Faulty(place, [(pointer, "Expected a finite number")])
         return result
 
+    if kind is int:  # most parameters: digits need no general converter
+        return lambda value: int(value) if is_number(value) else convert(value)
     return convert
+
+
+def is_number(text: str) -> bool:
+    """Tell whether text is digits as JSON writes them: no sign, no leading zero, at most 18."""
+    return len(text) < 19 and text.isdigit() and text.isascii() and (text[0] != "0" or len(text) == 1)
 
 
 def path_reader(name: str, kind: Any) -> Reader:

@@ -8,12 +8,12 @@ from nucleon.routing.pattern import Parameter, Pattern
 T = TypeVar("T")
 
 
-class Match(Generic[T]):
-    """The route that answers, and the values of its path parameters as text."""
+class Match:
+    """The route that answers (what was added), and the values of its path parameters as text."""
 
     __slots__ = ("params", "route")
 
-    def __init__(self, route: T, params: dict[str, str]) -> None:
+    def __init__(self, route: Any, params: dict[str, str]) -> None:
         self.route = route
         self.params = params
 
@@ -46,7 +46,7 @@ class Router(Generic[T]):
 
     def __init__(self) -> None:
         self._root = _Node()
-        self._static: dict[tuple[str, str], Match[T]] = {}
+        self._static: dict[str, dict[str, Match]] = {}
 
     def add(self, method: str, pattern: Pattern, route: T) -> T | None:
         """Add a route; when another has the same method and matches the same paths, return that one and add nothing."""
@@ -65,41 +65,50 @@ class Router(Generic[T]):
             return taken
         node.methods[method] = (route, pattern.parameters)
         if not any(isinstance(segment, Parameter) for segment in pattern.segments):
-            self._static[method, pattern.text] = Match(route, {})
+            self._static.setdefault(pattern.text, {})[method] = Match(route, {})
         return None
 
-    def find(self, method: str, path: str) -> "Match[T] | WrongMethod | NoRoute":
+    def find(self, method: str, path: str) -> "Match | WrongMethod | NoRoute":
         """Return the route of a method and a decoded path, or why there is none."""
-        found = self._static.get((method, path))
-        if found is not None:
-            return found
-        if method == "HEAD":
-            found = self._static.get(("GET", path))
-        if found is not None and ("HEAD", path) not in self._static:
-            return found
-        segments = path[1:].split("/")
-        values: list[str] = []
-        allow: set[str] = set()
-        hit = _search(self._root, segments, 0, method, values, allow)
-        if hit is not None:
-            return Match(hit[0], dict(zip(hit[1], values, strict=True)))
-        if allow:
-            return WrongMethod(tuple(sorted(allow | {"OPTIONS"} | ({"HEAD"} if "GET" in allow else set()))))
-        return NO_ROUTE
+        return _found(self._root, self._static, method, path)
 
 
 NO_ROUTE = NoRoute()
 
 
+def _found(root: _Node, static: dict[str, dict[str, Match]], method: str, path: str) -> Match | WrongMethod | NoRoute:
+    here = static.get(path)
+    if here is not None:
+        found = here.get(method)
+        if found is None and method == "HEAD":
+            found = here.get("GET")
+        if found is not None:
+            return found
+    segments = path[1:].split("/")
+    values: list[str] = []
+    hit = _search(root, segments, 0, method, values, None)
+    if hit is not None:
+        params: dict[str, str] = {}
+        for at, name in enumerate(hit[1]):
+            params[name] = values[at]
+        return Match(hit[0], params)
+    allow: set[str] = set()
+    _search(root, segments, 0, method, values, allow)
+    if allow:
+        return WrongMethod(tuple(sorted(allow | {"OPTIONS"} | ({"HEAD"} if "GET" in allow else set()))))
+    return NO_ROUTE
+
+
 def _search(  # noqa: PLR0917  compiled functions that are called at C speed take no keywords
-    node: _Node, segments: list[str], at: int, method: str, values: list[str], allow: set[str]
+    node: _Node, segments: list[str], at: int, method: str, values: list[str], allow: set[str] | None
 ) -> tuple[Any, tuple[str, ...]] | None:
-    """Depth first, static before parameter before rest; `values` holds the path taken, `allow` the methods seen on the way."""
+    """Depth first, static before parameter before rest; `values` holds the path taken, `allow`, when given, the methods seen on the way."""
     if at == len(segments):
         if not node.methods:
             return None
         hit = node.methods.get(method) or (node.methods.get("GET") if method == "HEAD" else None)
-        allow.update(node.methods)
+        if allow is not None:
+            allow.update(node.methods)
         return hit
     segment = segments[at]
     child = node.static.get(segment)

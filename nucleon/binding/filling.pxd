@@ -1,0 +1,19 @@
+# C types for filling.py; the code itself is there, and runs without this file.
+import cython
+from nucleon.binding.call cimport Call
+
+cdef class Plan:
+    cdef public tuple arguments
+    cdef public object function
+    cdef public object guard_slot
+    cdef public dict keywords
+    cdef public list parameters
+    cdef public list stages
+    cdef public bint takes_request
+    cdef public list template
+
+    @cython.locals(values=list)
+    cpdef object run(self, Call call)
+
+@cython.locals(index=Py_ssize_t)
+cdef object _fill(object stages, Call call, list values)
