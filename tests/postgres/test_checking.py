@@ -190,6 +190,13 @@ def test_columns_that_are_read_for_nothing_are_a_remark(check: Check) -> None:
 
 def test_what_is_built_at_run_time_is_listed_and_never_guessed(check: Check) -> None:
     report = check("""
+class Lazy:
+    def __getitem__(self, key):
+        raise AssertionError("looking must not run the user's code")
+
+LAZY = Lazy()
+TEXTS = {}
+
 class Store:
     def __init__(self, db):
         self.db = db
@@ -207,6 +214,9 @@ def function(column, statement):
     db.execute(text)
     db.values("select %s + %s", 1, 2)
     db.insert(Item, column, {})
+    db.execute("delete from items; delete from items")
+    db.execute(TEXTS["missing"])
+    db.values(str, LAZY["any"])
     {}.values()
 """)
     assert report.faults == [] and report.checked == 0
@@ -218,7 +228,10 @@ def function(column, statement):
         "built at run time: SQL('delete from {}')",
         "text has several values",
         "column is a parameter",
+        "TEXTS['missing'] cannot be seen",
+        "LAZY['any']",
         "the values decide",
+        "several statements in one text",
     ]
     assert len(report.unchecked) == len(reasons)
     for line, reason in zip(report.unchecked, reasons, strict=True):

@@ -4,6 +4,7 @@ import ast
 import builtins
 import inspect
 import re
+import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -24,6 +25,8 @@ OPTIONS = {
 COLUMN = re.compile(r"\w+")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 VERBS = ("select", "insert", "update", "delete", "with", "merge", "values")
+
+TYPES = (type, types.GenericAlias, types.UnionType)
 
 UNKNOWN = object()
 
@@ -183,18 +186,17 @@ class Reader:
             case ast.BinOp(op=ast.Add() | ast.BitOr()):
                 return self._joined(node, scope)
             case ast.Subscript():
-                return self._value(node.value, scope)[self._value(node.slice, scope)]
+                return _item(self._value(node.value, scope), self._value(node.slice, scope), node)
             case ast.Tuple():
                 return tuple(self._value(one, scope) for one in node.elts)
         raise Unseen(f"built at run time: {ast.unparse(node)[:60]}")
 
     def _joined(self, node: ast.BinOp, scope: Scope) -> Any:
         left, right = self._value(node.left, scope), self._value(node.right, scope)
-        if isinstance(node.op, ast.BitOr) or (isinstance(left, str) and isinstance(right, str)):
-            try:
-                return left + right if isinstance(node.op, ast.Add) else left | right
-            except TypeError as error:
-                raise Unseen(str(error)) from error
+        if isinstance(node.op, ast.Add) and isinstance(left, str) and isinstance(right, str):
+            return left + right
+        if isinstance(node.op, ast.BitOr) and all(one is None or isinstance(one, TYPES) for one in (left, right)):
+            return left | right
         raise Unseen(f"built at run time: {ast.unparse(node)[:60]}")
 
     def _piece(self, node: ast.expr, scope: Scope) -> str:
@@ -238,6 +240,16 @@ class Reader:
             if len(fitting) == 1:
                 return fitting[0]
         raise Unseen(f"{name} is a parameter")
+
+
+def _item(thing: Any, key: Any, node: ast.Subscript) -> Any:
+    """Return `list[int]`, or an item of a plain container; nothing else, for `[]` of the user's types may do anything."""
+    if isinstance(thing, TYPES) or getattr(thing, "__module__", "") == "typing" or type(thing) in (dict, list, tuple, str):
+        try:
+            return thing[key]
+        except (LookupError, TypeError):
+            raise Unseen(f"{ast.unparse(node)[:60]} cannot be seen") from None
+    raise Unseen(f"built at run time: {ast.unparse(node)[:60]}")
 
 
 def _attribute(thing: Any, name: str) -> Any:

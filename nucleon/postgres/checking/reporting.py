@@ -11,7 +11,7 @@ from nucleon.postgres.checking.comparing import Catalog, PostgresType, compare
 from nucleon.postgres.checking.describing import Column, Refused, Uncertain, describe, placeholders
 from nucleon.postgres.checking.finding import ON_TABLES, UNKNOWN, Call, Reader
 from nucleon.postgres.client import Postgres
-from nucleon.postgres.migrating.files import line_of
+from nucleon.postgres.migrating.files import line_of, statements_in
 from nucleon.postgres.migrating.session import Session, opened
 
 TYPES = """
@@ -47,7 +47,7 @@ def check_modules(modules: Sequence[ModuleType], resources: Mapping[str, Postgre
     report = Report()
     calls: dict[int, list[Call]] = {}
     for module in modules:
-        for call in Reader(module, resources).calls(inspect.getsource(module)):
+        for call in Reader(module, resources).calls(_source(module)):
             if call.text is None or call.resource is None:
                 report.unchecked.append(f"{_place(call, base)}: {call.reason}")
             else:
@@ -63,6 +63,13 @@ def check_modules(modules: Sequence[ModuleType], resources: Mapping[str, Postgre
     return report
 
 
+def _source(module: ModuleType) -> str:
+    try:
+        return inspect.getsource(module)
+    except (OSError, TypeError):  # it has none any more
+        return ""
+
+
 def _check(call: Call, session: Session, report: Report, base: Path) -> None:
     assert call.text is not None
     if faults := list(_faults_of_values(call)):
@@ -72,6 +79,9 @@ def _check(call: Call, session: Session, report: Report, base: Path) -> None:
     text, has_values = _whole(call)
     if text is None:
         report.unchecked.append(f"{_place(call, base)}: a list of rows whose columns are not named (insert into t (a, b) values %s)")
+        return
+    if len(list(statements_in(text))) > 1:
+        report.unchecked.append(f"{_place(call, base)}: several statements in one text")
         return
     try:
         columns = describe(session.connection, text, has_values=has_values)
@@ -91,7 +101,12 @@ def _check(call: Call, session: Session, report: Report, base: Path) -> None:
         )
     if call.kind is UNKNOWN or call.method in ("execute", "many", "delete") or (call.kind is None and columns):
         return
-    for is_fault, what in compare(call.kind, columns, _catalog(session, columns), text):
+    try:
+        differences = list(compare(call.kind, columns, _catalog(session, columns), text))
+    except (NameError, TypeError) as error:
+        report.unchecked.append(f"{_place(call, base)}: the columns, for the fields of {call.kind} cannot be read: {error}")
+        return
+    for is_fault, what in differences:
         if is_fault or call.method not in ON_TABLES:
             (report.faults if is_fault else report.remarks).append(f"{_place(call, base)}: {what}")
 
