@@ -5,13 +5,15 @@ from time import monotonic
 from typing import Any, ClassVar
 from uuid import uuid4
 
+import gevent
+
 from nucleon import green
 from nucleon.amqp.address import address_from
 from nucleon.amqp.channel import Channel
 from nucleon.amqp.codec import Method, Properties, methods
 from nucleon.amqp.confirms import Confirm
 from nucleon.amqp.connection import Connection
-from nucleon.amqp.consumer import Consumer
+from nucleon.amqp.consumer import SETTLE_SECONDS, Consumer
 from nucleon.amqp.errors import ConnectionBlocked
 from nucleon.amqp.exchange import Exchange
 from nucleon.amqp.link import Link
@@ -51,6 +53,7 @@ class Amqp:
         self.is_started = self.is_stopped = False
         self.topology = Topology()
         self.consumers: set[Consumer] = set()
+        self.settled_at = 0.0  # when a message of a quorum queue was last settled
         self._open: _Open | None = None
 
     def configure(self, settings: AmqpSettings, name: str) -> None:
@@ -70,6 +73,7 @@ class Amqp:
         for consumer in list(self.consumers):
             consumer.end()
         if opened is not None:
+            gevent.sleep(max(0.0, self.settled_at + SETTLE_SECONDS - monotonic()))
             opened.publishing.stop()
             opened.consuming.stop()
             opened.waits.close()

@@ -8,6 +8,8 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import gevent
+
 from nucleon import green
 from nucleon.amqp.channel import CONTENT_TOO_LARGE, Channel
 from nucleon.amqp.codec import methods
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from nucleon.amqp.queue import Queue
 
 OFFSET = "x-stream-offset"
+SETTLE_SECONDS = 0.2
+"""How long a channel outlives its last acknowledgement of a quorum queue: RabbitMQ collects them behind the first 32 and forgets, when the
+channel closes, what it has collected (3.10, seen: 67 of 100 messages that were acknowledged came again)."""
+
 START_SECONDS = 1.0  # patience for opening a consumer, even when a `get` has less for its message
 
 
@@ -53,6 +59,7 @@ class Consumer:
         self._tag = ""
         self._opening = green.Lock()
         self._is_closed = self._is_resuming = False
+        self._is_slow_to_settle = source.is_slow_to_settle
         self._notice: AmqpError | None = None  # RabbitMQ's cancel, until it is clear whether it is final
         self._paused: Connection | None = None
 
@@ -176,8 +183,8 @@ class Consumer:
             message.nack(requeue=True)
         if self._paused is not None:
             self._paused.transport.resume()
-        if self._channel is not None and self.unsettled == 0:
-            self._channel.abandon("the consumer was closed")
+        if self.unsettled == 0:
+            self._leave("the consumer was closed")
 
     def resume(self, connection: Connection) -> None:
         """Consume on this connection; called at the start and by the supervisor. Raises `AmqpError`."""
@@ -253,8 +260,20 @@ class Consumer:
         self.unsettled -= 1
         if not sent:
             self.stale += 1
-        if self._is_closed and self.unsettled == 0 and self._channel is not None:
-            self._channel.abandon("the last message of a closed consumer is settled")
+        if self._is_slow_to_settle:
+            self.queue.client.settled_at = monotonic()
+        if self._is_closed and self.unsettled == 0:
+            self._leave("the last message of a closed consumer is settled")
+
+    def _leave(self, why: str) -> None:
+        """Close the channel, of a quorum queue a moment later: see `SETTLE_SECONDS`."""
+        channel = self._channel
+        if channel is None:
+            return
+        if self._is_slow_to_settle:
+            gevent.spawn_later(SETTLE_SECONDS, channel.abandon, why)
+        else:
+            channel.abandon(why)
 
     @property
     def is_over(self) -> bool:

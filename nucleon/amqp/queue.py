@@ -89,6 +89,11 @@ class Queue:
         """The type of the queue: classic, quorum or stream."""
         return str(self.declaration.arguments.get("x-queue-type", "classic"))
 
+    @property
+    def is_slow_to_settle(self) -> bool:
+        """Tell whether acknowledgements need a moment before their channel closes: of quorum queues, and of queues that others declare."""
+        return self.kind == "quorum" or not self.is_declared_here
+
     def bind(self, exchange: "str | Exchange", routing_key: str = "", *, arguments: dict[str, Any] | None = None) -> "Queue":
         """Let messages of an exchange come here, and return the queue.
 
@@ -368,4 +373,6 @@ class Fetched:
         self.queue = source
 
     def settled(self, _message: Message, _sent: bool) -> None:
-        """Nothing is counted here."""
+        """A message was acknowledged or given back."""
+        if self.queue.is_slow_to_settle:
+            self.queue.client.settled_at = monotonic()

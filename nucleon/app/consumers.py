@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from nucleon import hooks
 from nucleon.app.consumption import Compiled, ConsumerFact, Consumption, compiled_from, fact_of, request_from
-from nucleon.app.failures import failures_of, give_up, is_hopeless, put_off, reason_of, refuse_what_was_lost_too_often
+from nucleon.app.failures import (
+    Queues,
+    failures_of,
+    give_up,
+    is_hopeless,
+    put_off,
+    queues_of,
+    reason_of,
+    refuse_what_was_lost_too_often,
+)
 from nucleon.binding import Known
 from nucleon.errors import Problem, SetupError
 from nucleon.green import deadline_at
 
 if TYPE_CHECKING:
-    from nucleon.amqp import Consumer, Message, Queue
+    from nucleon.amqp import Consumer, Message
     from nucleon.green import Event, Greenlet
 
 log = logging.getLogger("nucleon.app")
@@ -132,16 +141,16 @@ class _Crew:
         from nucleon.green import spawn
 
         consumption = self._compiled.consumption
-        queue = queue_of(self._compiled)
-        queue.declare()
-        with queue.consumer(consumption.prefetch) as consumer:
+        queues = queues_of(self._compiled)
+        queues.declare()
+        with queues.work.consumer(consumption.prefetch) as consumer:
             self._consumer = consumer
-            self._handlers = [spawn(self._handle_all, consumer, queue) for _ in range(consumption.concurrency)]
+            self._handlers = [spawn(self._handle_all, consumer, queues) for _ in range(consumption.concurrency)]
             joinall(self._handlers)
             if consumer.error is not None:
                 raise consumer.error
 
-    def _handle_all(self, consumer: "Consumer", queue: "Queue") -> None:
+    def _handle_all(self, consumer: "Consumer", queues: Queues) -> None:
         from nucleon.amqp import AmqpError
 
         while True:
@@ -149,21 +158,10 @@ class _Crew:
                 message = consumer.get()
             except AmqpError:  # closed, or the queue was deleted: the keeper knows
                 return
-            copy_context().run(handle, self._compiled, queue, message, self._stopping)
+            copy_context().run(handle, self._compiled, queues, message, self._stopping)
 
 
-def queue_of(compiled: Compiled) -> "Queue":
-    """Return the queue of a consumer with what it is bound to, not declared yet."""
-    one, broker = compiled.consumption, compiled.resource
-    queue: Queue = broker.queue(one.queue, kind=one.kind, prefetch=one.prefetch)
-    if one.exchange is not None:
-        exchange = broker.exchange(one.exchange)
-        for key in one.keys or ("#",):
-            queue.bind(exchange, key)
-    return queue
-
-
-def handle(compiled: Compiled, queue: "Queue", message: "Message", stopping: "Event") -> None:
+def handle(compiled: Compiled, queues: Queues, message: "Message", stopping: "Event") -> None:
     """Handle one message and settle it: done, put off, or given up. A killed greenlet gives it back."""
     begun = perf_counter()
     failed: BaseException | None = None
@@ -173,7 +171,7 @@ def handle(compiled: Compiled, queue: "Queue", message: "Message", stopping: "Ev
         if failed is None:
             message.ack()
         else:
-            _settle_failure(compiled, queue, message, failed, stopping)
+            _settle_failure(compiled, queues, message, failed, stopping)
     except BaseException as error:
         failed = error
         message.nack(requeue=True)
@@ -198,7 +196,7 @@ def _tried(compiled: Compiled, message: "Message") -> Exception | None:
     return None
 
 
-def _settle_failure(compiled: Compiled, queue: "Queue", message: "Message", error: Exception, stopping: "Event") -> None:
+def _settle_failure(compiled: Compiled, queues: Queues, message: "Message", error: Exception, stopping: "Event") -> None:
     """Put a failed message off, or give it up; when the broker takes neither, it goes back after a pause."""
     one, failures = compiled.consumption, failures_of(message) + 1
     is_final = is_hopeless(error) or failures > one.retries
@@ -211,9 +209,9 @@ def _settle_failure(compiled: Compiled, queue: "Queue", message: "Message", erro
     )  # fmt: skip
     try:
         if is_final:
-            give_up(compiled, message, reason_of(error))
+            give_up(one, queues.dead, message, reason_of(error))
         else:
-            put_off(queue, message, failures, one.pause_seconds(failures))
+            put_off(queues.retries[failures - 1], message, failures)
     except Exception as fault:  # noqa: BLE001  whatever keeps the message from being moved, it must not be lost
         log.error("queue %s: a failed message cannot be moved (%s); it goes back", one.queue, fault)
         stopping.wait(min(one.pause_seconds(failures), LONGEST_PAUSE_SECONDS))

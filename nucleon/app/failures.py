@@ -1,5 +1,6 @@
 """A message whose handler failed: tried again later, or given up with its story in the headers."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -59,19 +60,55 @@ def failures_of(message: "Message") -> int:
     return count if isinstance(count, int) else 0
 
 
-def put_off(queue: "Queue", message: "Message", failures: int, seconds: float) -> None:
-    """Put the message into its queue again, to come after `seconds`; returns when the broker has it. Raises `AmqpError`."""
+@dataclass(frozen=True)
+class Queues:
+    """The queues of a consumer. retries: where a message waits that has failed once, twice, ...; dead: for those given up."""
+
+    work: "Queue"
+    retries: tuple["Queue", ...]
+    dead: "Queue | None"
+
+    def declare(self) -> None:
+        """Make them all, now: a queue that is made when it is needed may be lost with a broker that is killed right then."""
+        for queue in (*([self.dead] if self.dead is not None else []), *dict.fromkeys(self.retries), self.work):
+            queue.declare()
+
+
+def queues_of(compiled: "Compiled") -> Queues:
+    """Return the queues of a consumer with what they are bound to, not declared yet.
+
+    From a quorum queue RabbitMQ moves a message whose time is over with a confirm (at-least-once dead-lettering, 3.10); from a classic one
+    a crash of the broker in that moment loses it.
+    """
+    one, broker = compiled.consumption, compiled.resource
+    work: Queue = broker.queue(one.queue, kind=one.kind, prefetch=one.prefetch)
+    if one.exchange is not None:
+        exchange = broker.exchange(one.exchange)
+        for key in one.keys or ("#",):
+            work.bind(exchange, key)
+    back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": one.queue}
+    if one.kind == "quorum":
+        back |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+    pauses = [one.pause_seconds(failures) for failures in range(1, one.retries + 1)]
+    waiting = {
+        pause: broker.queue(f"{one.queue}.retry.{pause:g}", kind=one.kind, message_ttl=pause, arguments=back) for pause in set(pauses)
+    }
+    dead = None if one.dead_letter is None else broker.queue(one.dead_letter, kind=one.kind)
+    return Queues(work, tuple(waiting[pause] for pause in pauses), dead)
+
+
+def put_off(retry: "Queue", message: "Message", failures: int) -> None:
+    """Put the message where it waits for its next try; returns when the broker has it. Raises `AmqpError`."""
     headers = {**_origin_of(message), **_headers_of(message), ATTEMPTS: failures}
-    queue.put(message.body, delay=seconds, headers=headers, **_properties_of(message))
+    retry.put(message.body, headers=headers, **_properties_of(message))
 
 
-def give_up(compiled: "Compiled", message: "Message", reason: str) -> None:
+def give_up(one: "Consumption", dead: "Queue | None", message: "Message", reason: str) -> None:
     """Put the message into the dead-letter queue with its story; returns when the broker has it. Raises `AmqpError`.
 
     Moved back into its queue, it starts anew: the count of tries goes under another name.
     """
-    one = compiled.consumption
-    if one.dead_letter is None:
+    if dead is None:
         return
     headers = {
         **_origin_of(message),
@@ -83,7 +120,7 @@ def give_up(compiled: "Compiled", message: "Message", reason: str) -> None:
         "x-request-id": hooks.request_id.get() or "",
     }
     headers.pop(ATTEMPTS, None)
-    compiled.resource.queue(one.dead_letter, kind=one.kind).put(message.body, headers=headers, **_properties_of(message))
+    dead.put(message.body, headers=headers, **_properties_of(message))
 
 
 def _origin_of(message: "Message") -> dict[str, Any]:

