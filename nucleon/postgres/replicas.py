@@ -60,7 +60,7 @@ class Replica:
         """Use it from now on, or leave it out; a change is logged."""
         if is_usable != self.is_usable:
             self.is_usable = is_usable
-            log.warning("%s: %s (%s)", self.pool.name, "is used" if is_usable else "is left out", why)
+            log.log(logging.INFO if is_usable else logging.WARNING, "%s: %s (%s)", self.pool.name, "used" if is_usable else "left out", why)
 
 
 class ReplicatedPool(Pool[Connection]):

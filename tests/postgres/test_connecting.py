@@ -308,5 +308,12 @@ class TestTime:
         assert database.value("select 2") == 2
 
 
+def test_settings_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="wait_seconds, lifetime_seconds cannot be negative"):
+        Postgres(wait_seconds=-1, lifetime_seconds=-0.5)
+    with pytest.raises(ValueError, match="do not fit"):
+        Postgres(minimum=3, maximum=2)
+
+
 def test_nothing_of_the_environment_leaks_into_these_tests():
     assert not [name for name in os.environ if name.startswith("PG") and name != "PGDATA"]

@@ -5,11 +5,13 @@ import signal
 from time import monotonic
 
 import gevent
+import gevent.event
 import pytest
 
 from nucleon import green
 from nucleon.errors import DeadlineExceeded, Problem, Unavailable
 from nucleon.postgres import Away, OutcomeUnknown, PoolExhausted, Postgres, SelfDeadlock
+from nucleon.testing.waiting import eventually
 
 KILL_OTHERS = "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where application_name = 'victim'"
 
@@ -165,4 +167,37 @@ def test_a_wrong_password_is_told_at_once(postgres_dsn):
     with pytest.raises(Away):
         database.health()
     assert monotonic() - started < 2
+    database.stop()
+
+
+def test_a_cancel_that_races_with_the_end_never_hits_a_later_statement(victim):
+    ended = {"late": 0, "in time": 0}
+    for number in range(60):
+        try:
+            with green.deadline(0.005 + number % 20 / 1000):
+                assert victim.value("select %s from pg_sleep(0.02)", number) == number
+            ended["in time"] += 1
+        except DeadlineExceeded:
+            ended["late"] += 1
+        assert [victim.value("select %s", digit) for digit in range(3)] == [0, 1, 2]
+    assert ended["late"] and victim.pool.in_use == 0
+
+
+def test_a_pool_that_was_exhausted_for_long_serves_everyone_in_turn_when_it_is_released(fresh_postgres_dsn):
+    database = Postgres(dsn=fresh_postgres_dsn, maximum=2, wait_seconds=30)
+    database.start()
+    release, served = gevent.event.Event(), []
+
+    def hold():
+        with database.transaction():
+            database.value("select 1")
+            release.wait()
+
+    holders = [gevent.spawn(hold) for _ in range(2)]
+    eventually(lambda: database.pool.in_use == 2)
+    waiters = [gevent.spawn(lambda n=n: (database.value("select 1"), served.append(n))) for n in range(200)]
+    eventually(lambda: database.pool.waiting == 200)
+    release.set()
+    gevent.joinall([*holders, *waiters], raise_error=True)
+    assert sorted(served) == list(range(200)) and set(served[:6]) <= set(range(10)) and database.pool.size == 2
     database.stop()
