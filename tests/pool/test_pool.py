@@ -89,7 +89,7 @@ def test_a_thing_that_does_not_look_well_is_asked_before_it_is_thrown_away():
     pool = pool_of(is_alive=lambda thing: False, check=lambda thing, seconds: asked.append(thing))
     slot = pool.take()
     pool.give_back(slot)
-    assert pool.take() is slot and asked == [slot.thing] and pool.created == 1
+    assert pool.take() is slot and asked == [slot.thing, slot.thing] and pool.created == 1
 
 
 def test_a_thing_that_cannot_be_reset_is_closed():
