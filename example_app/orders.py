@@ -76,21 +76,13 @@ def change_order(id: int, changes: Mapping[str, object]) -> Order:
 
 def remove_order(id: int) -> None:
     """Delete an order and its lines."""
-    if not db.execute("delete from orders where id = %s", id):
-        raise NotFound(f"no order {id}")
+    db.delete("orders", id=id)
 
 
 def list_orders(page: PageQuery, customer: str | None = None) -> Page[Order]:
     """Return one page of all orders, or of a customer's, oldest first."""
-    rows = db.all(
-        Order,
-        "select * from order_documents where id > %(after)s and (%(customer)s::text is null or customer = %(customer)s) "
-        "order by id limit %(fetch)s",
-        after=page.after(int, 0),
-        customer=customer,
-        fetch=page.fetch,
-    )
-    return Page.of(rows, page, key=lambda order: order.id)
+    wanted = "select * from order_documents where %(customer)s::text is null or customer = %(customer)s"
+    return db.page(Order, page, wanted, customer=customer, order="id")
 
 
 def all_orders() -> Iterator[Order]:

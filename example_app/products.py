@@ -28,14 +28,7 @@ def find_product(sku: str) -> Product:
 
 def put_product(sku: str, new: NewProduct) -> Product:
     """Store a product, new or changed."""
-    product = db.one(
-        Product,
-        "insert into products (sku, name, price) values (%s, %s, %s) "
-        "on conflict (sku) do update set name = excluded.name, price = excluded.price returning sku, name, price",
-        sku,
-        new.name,
-        new.price,
-    )
+    product = db.upsert(Product, "products", new, sku=sku, key="sku")
     db.after_commit(cached.invalidation(sku=sku))
     return product
 

@@ -66,7 +66,7 @@ class _Behind:
     def condition(self) -> sql.Composable:
         """Return the condition."""
         directions = {key.descending for key in self._keys}
-        if not self._never_null or any(self._nulls):
+        if not (self._never_null or len(self._keys) == 1) or any(self._nulls):
             return self._behind(0)
         if len(directions) == 1:
             columns = joined(", ", [name(key.column) for key in self._keys])
@@ -95,7 +95,8 @@ class _Behind:
         if key.descending:
             return fill("{column} < {value}", column=column, value=self._place(at))
         later = fill("{column} > {value}", column=column, value=self._place(at))
-        return later if self._never_null else fill("({later} or {column} is null)", later=later, column=column)
+        is_last = at == len(self._keys) - 1  # unique, and by that never null
+        return later if self._never_null or is_last else fill("({later} or {column} is null)", later=later, column=column)
 
     def _place(self, at: int) -> sql.Composable:
         self.used.append(at)

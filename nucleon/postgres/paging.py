@@ -36,8 +36,8 @@ class Paging(Statements):
     def page(self, kind: type[T], query: PageQuery, statement: str, /, *args: Any, order: str, **named: Any) -> Page[T]:
         """Return the page that the client asks for: `db.page(Item, page, "select * from items", order="-price, id")`.
 
-        order: columns of the statement, `-` for descending, the last of them unique; nulls stand where PostgreSQL puts them. The statement
-        has no limit of its own. A cursor that was not given out here, or has expired, is a 422.
+        order: columns of the statement, `-` for descending, the last of them unique and never null; nulls in others stand where PostgreSQL
+        puts them. The statement has no limit of its own. A cursor that was not given out here, or has expired, is a 422.
         """
         keys = keys_from(order)
         seal = Seal.of(self.settings, f"{getattr(kind, '__qualname__', kind)} {order}")
@@ -53,8 +53,8 @@ class Paging(Statements):
         if len(result.rows) == len(rows):
             return Page(items)
         last = _key_of(rows[-1], places)
-        if last == _key_of(result.rows[query.limit], places):
-            raise StatementFailed(f"two rows have the same key ({order}): end order= with a column that is unique")
+        if last[-1] is None or last == _key_of(result.rows[query.limit], places):
+            raise StatementFailed(f"two rows have the same key ({order}), or it ends in null: the last column of order= has to be unique")
         return Page(items, seal.cursor(last))
 
     def _is_never_null(self, statement: str, columns: list[Any]) -> bool:

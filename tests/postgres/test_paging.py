@@ -3,11 +3,14 @@
 import base64
 import datetime
 import itertools
+import json
 import time
 
 import pytest
 
+from nucleon import App, Request
 from nucleon.errors import Invalid
+from nucleon.hooks import query_ended
 from nucleon.message import Model, Page, PageQuery
 from nucleon.postgres import Postgres, StatementFailed
 
@@ -61,8 +64,6 @@ def test_keys_that_are_never_null_keep_their_microseconds(shop, order):
 
 def test_keys_that_are_never_null_are_found_by_the_index(shop):
     list(pages(shop, "made, id", statement="select id, made from goods"))
-    from nucleon.hooks import query_ended
-
     seen = []
     listener = lambda **event: seen.append(event["statement"])  # noqa: E731
     query_ended.add(listener)
@@ -142,6 +143,43 @@ def test_an_order_that_cannot_be_is_the_programs_fault(shop):
     with pytest.raises(StatementFailed, match="same key"):
         shop.execute("update goods set name = 'same'")
         order("name")
+    with pytest.raises(StatementFailed, match="ends in null"):
+        shop.execute("update goods set name = null")
+        order("-name")
     with pytest.raises(StatementFailed):
         order("nowhere")
     assert isinstance(order("id"), Page)
+
+
+def test_a_route_answers_with_the_link_to_its_next_page(shop):
+    app = App("shop")
+    app.use(shop)
+
+    @app.get("/goods")
+    def list_goods(page: PageQuery, name: str = "n1") -> Page[Row]:
+        return shop.page(Row, page, "select id, name from goods where name = %s", name, order="-id")
+
+    seen, query = [], "name=n2&limit=4"
+    while query:
+        response = app.respond(Request("GET", "/goods", query))
+        assert response.status == 200
+        seen += [row["id"] for row in json.loads(response.body)["items"]]
+        link = response.header("Link")
+        query = "" if link is None else link.partition("?")[2].partition(">")[0]
+    assert seen == shop.values("select id from goods where name = 'n2' order by id desc")
+    refused = app.respond(Request("GET", "/goods", "cursor=made-up"))
+    assert refused.status == 422 and json.loads(refused.body)["errors"][0]["pointer"] == "/cursor"
+
+
+def test_a_single_key_is_found_by_its_index_also_in_a_view(shop):
+    shop.execute("create view seen_goods as select id, name from goods")
+    page = shop.page(Row, PageQuery(limit=2), "select * from seen_goods", order="id")
+    texts = []
+    listener = lambda **event: texts.append(event["statement"])  # noqa: E731
+    query_ended.add(listener)
+    try:
+        page = shop.page(Row, PageQuery(limit=2, cursor=page.next), "select * from seen_goods", order="id")
+    finally:
+        query_ended.remove(listener)
+    assert [row.id for row in page.items] == [3, 4]
+    assert 'where ("id") > (%s) order by "id" limit 3' in texts[0]
