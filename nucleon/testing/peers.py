@@ -63,6 +63,7 @@ class ScriptedPeer:
         self.accepted = 0
         self._faults: list[Exception] = []
         self._players: list[gevent.Greenlet[..., None]] = []
+        self._connections: list[gevent.socket.socket] = []
         self._listener = listen(("127.0.0.1", 0))
         self.host, self.port = "127.0.0.1", int(self._listener.getsockname()[1])
         self._accepting = gevent.spawn(self._accept)
@@ -77,6 +78,8 @@ class ScriptedPeer:
         self._accepting.kill()
         self._listener.close()
         gevent.killall(self._players)
+        for connection in self._connections:
+            connection.close()  # a player that was killed before it began has not
 
     def __enter__(self) -> "ScriptedPeer":
         return self
@@ -92,6 +95,7 @@ class ScriptedPeer:
         while True:
             connection, _address = self._listener.accept()
             self.accepted += 1
+            self._connections.append(connection)
             self._players.append(gevent.spawn(self._play, connection))
 
     def _play(self, connection: gevent.socket.socket) -> None:
