@@ -67,15 +67,16 @@ class Amqp:
         self.is_started, self.is_stopped = True, False
 
     def stop(self) -> None:
-        """Stop every consumer and close both connections; RabbitMQ puts back what is not acknowledged. Bounded by four seconds."""
+        """Stop every consumer and close both connections; RabbitMQ puts back what is not acknowledged. Bounded by two seconds."""
         self.is_stopped = True
         opened, self._open = self._open, None
         for consumer in list(self.consumers):
             consumer.end()
         if opened is not None:
             gevent.sleep(max(0.0, self.settled_at + SETTLE_SECONDS - monotonic()))
-            opened.publishing.stop()
-            opened.consuming.stop()
+            stopping = [green.spawn(link.stop) for link in (opened.publishing, opened.consuming)]
+            for one in stopping:
+                one.join()
             opened.waits.close()
         self.is_started = False
 
