@@ -8,13 +8,12 @@ from typing import Any, ClassVar, TypeVar
 import redis
 from hiredis import pack_command
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE, CaseInsensitiveDict
-from redis.connection import HiredisRespSerializer
 from redis.exceptions import AuthenticationError, BusyLoadingError, ReadOnlyError, RedisError, ResponseError
 
 from nucleon import hooks
 from nucleon.errors import SetupError
 from nucleon.redis.border import problem_from, translated
-from nucleon.redis.commands import BLOCKING, READS, is_stateful, seconds_on_server, spelled
+from nucleon.redis.commands import BLOCKING, READS, is_stateful, packed, seconds_on_server, spelled
 from nucleon.redis.connection import Pool, connection_options
 from nucleon.redis.keys import REPLIES, callback_without, prefixed
 from nucleon.redis.multiplexer import Multiplexer, OtherThread
@@ -23,9 +22,6 @@ from nucleon.redis.pipeline import OneConnection, Pipeline, PubSub
 from nucleon.redis.settings import Settings as RedisSettings
 
 R = TypeVar("R")
-
-_serializer = HiredisRespSerializer()
-
 
 class _Callbacks(CaseInsensitiveDict):
     """redis-py's response callbacks; tells when one is set, because `Redis` remembers them by name."""
@@ -227,17 +223,12 @@ class Redis(Offers, redis.Redis):
 
     def __repr__(self) -> str:
         pool, most, shared = self._pool, self.settings.max_connections, self._multiplexer
-        where = "no server set" if self.settings.url is None else _place(pool.connection_kwargs)
+        where = _place(self.settings, pool.connection_kwargs)
         return (
             f"<Redis {self.name!r} {where}: {len(shared.links)} shared connections with {shared.in_flight} commands in flight, "
             f"{shared.waiting} waiting; {most - pool.free()} of {most} own connections in use, {pool.opened()} open, "
             f"{pool.waiting} waiting; {self.calls} calls, {self.failures} failed>"
         )
-
-
-def packed(args: tuple[Any, ...]) -> bytes:
-    """Return the command as it goes over the wire. Raises redis-py's `DataError` for a value that is no text, number or bytes."""
-    return b"".join(_serializer.pack(*args))
 
 
 def _connected(options: dict[str, Any]) -> Any:
@@ -256,6 +247,10 @@ def _connected(options: dict[str, Any]) -> Any:
     return connection
 
 
-def _place(options: dict[str, Any]) -> str:
+def _place(settings: RedisSettings, options: dict[str, Any]) -> str:
+    if settings.sentinels:
+        return f"at the master of {settings.sentinel_service!r} database {options.get('db') or 0}"
+    if settings.url is None:
+        return "no server set"
     address = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     return f"at {address} database {options.get('db') or 0}"

@@ -1,9 +1,11 @@
 """What has to be known about commands to send them the right way: which wait, which change their connection, which only read."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from redis.commands.cluster import READ_COMMANDS
+from redis.connection import HiredisRespSerializer
 
 BLOCKING = {
     "BLPOP": (-1, 1.0), "BRPOP": (-1, 1.0), "BLMOVE": (-1, 1.0), "BRPOPLPUSH": (-1, 1.0), "BZPOPMIN": (-1, 1.0), "BZPOPMAX": (-1, 1.0),
@@ -29,6 +31,7 @@ READS = READ_COMMANDS | {"ECHO", "INFO", "OBJECT", "PING", "TIME", "XRANGE", "XR
 """Commands that change nothing: when their connection is lost they are sent again."""
 
 FOREVER = float("inf")
+_serializer = HiredisRespSerializer()
 _CONTAINERS = frozenset(["CLIENT", "SCRIPT", "HIMPORT"])
 
 
@@ -40,6 +43,19 @@ def spelled(args: Sequence[Any]) -> str:
         second = args[1].decode() if isinstance(args[1], bytes) else str(args[1])
         return f"{name} {second.upper()}"
     return name
+
+
+@lru_cache(1024)
+def is_simple(name: Any) -> bool:
+    """Tell whether the first word alone says that a command neither waits on the server nor changes its connection."""
+    spelling = spelled((name,))
+    return spelling not in BLOCKING and spelling not in _CONTAINERS and not is_stateful((name,))
+
+
+@lru_cache(1024)
+def is_read(name: Any) -> bool:
+    """Tell whether commands that begin with this word change nothing."""
+    return spelled((name,)) in READS
 
 
 def is_stateful(args: Sequence[Any]) -> bool:
@@ -64,3 +80,8 @@ def seconds_on_server(args: Sequence[Any]) -> float:
     except (ValueError, TypeError, IndexError):
         return FOREVER  # the server will say what is wrong with it
     return seconds if seconds > 0 else FOREVER
+
+
+def packed(args: tuple[Any, ...]) -> bytes:
+    """Return the command as it goes over the wire. Raises redis-py's `DataError` for a value that is no text, number or bytes."""
+    return b"".join(_serializer.pack(*args))

@@ -18,7 +18,7 @@ from redis.utils import SENTINEL
 
 from nucleon import green, hooks
 from nucleon.errors import DeadlineExceeded, SetupError
-from nucleon.redis.border import ReplyTooLarge
+from nucleon.redis.border import Lost, ReplyTooLarge
 from nucleon.redis.commands import FOREVER, is_stateful, seconds_on_server
 from nucleon.redis.settings import Settings
 from nucleon.redis.turns import Turns
@@ -58,6 +58,7 @@ class _Bounded:
     """
 
     _seconds_on_server = 0.0
+    _is_greeting = False
     is_soiled = False
     """It was told to be something else than it began as: closed when it is given back."""
 
@@ -79,8 +80,14 @@ class _Bounded:
             self.socket_connect_timeout = patience
 
     def on_connect_check_health(self: Any, check_health: bool = True) -> None:
-        self.is_soiled = False
-        super().on_connect_check_health(check_health=check_health)  # type: ignore[misc]
+        self.is_soiled, self._is_greeting = False, True
+        try:
+            super().on_connect_check_health(check_health=check_health)  # type: ignore[misc]
+            self._check_role()
+        finally:
+            self._is_greeting = False
+
+    def _check_role(self: Any) -> None:
         if self._places is not None:
             super().send_command("ROLE", check_health=False)  # type: ignore[misc]
             role = self.read_response(disable_decoding=True)[0]
@@ -116,6 +123,10 @@ class _Bounded:
         except (ReadOnlyError, AuthenticationError):
             self.is_soiled = True  # a replica since a failover, or a password that is old: a new connection may be better
             raise
+        except NoConnection as error:
+            if type(error) is not NoConnection or self._is_greeting or not options.get("disconnect_on_error", True):
+                raise  # a reply that means it, a handshake, or a subscription
+            raise Lost(str(error), may_have_run=True) from error
         except InvalidResponse as error:
             raise NoConnection(f"the server does not speak RESP: {error}") from error
         finally:

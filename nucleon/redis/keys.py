@@ -41,6 +41,7 @@ _PLACES: dict[Rule, str] = {
     ((1, 2),): "MSETEX",
     ((2, -1, 1),): "BITOP",
 }  # fmt: skip
+_SIMPLE = frozenset(_PLACES[_FIRST].split())  # most commands: no need to look further
 RULES = {name: rule for rule, names in _PLACES.items() for name in names.split()}
 
 KEYLESS = frozenset(
@@ -64,6 +65,8 @@ _GLOB = re.compile(r"([\\*?\[\]])")
 
 def prefixed(args: Sequence[Any], prefix: str) -> tuple[Any, ...]:
     """Return the command with the prefix before its keys and key patterns. Raises `RedisError` for a command that is not covered."""
+    if args[0] in _SIMPLE and len(args) > 1:
+        return (args[0], _with(args[1], prefix), *args[2:])
     first = args[0].decode() if isinstance(args[0], bytes) else str(args[0])
     words: list[Any] = [*first.split(), *args[1:]]
     spelled = len(words) - len(args) + 1  # words in the first argument: redis-py writes "XINFO STREAM"

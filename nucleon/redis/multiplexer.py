@@ -64,6 +64,7 @@ class Multiplexer:
         self.name = name
         self.links: list[Link] = []
         self.opened = 0
+        self._old: set[Link] = set()  # replaced ones, whose last replies are still to come
         self._current: Link | None = None
         self._connect = connect
         self._attempt: _Attempt | None = None
@@ -116,11 +117,13 @@ class Multiplexer:
         check_server(self.settings)
         if self.links and self.links[0].hub is not gevent.get_hub():
             raise OtherThread
+        if not self.links:
+            self._open()
         best = self._best(size)
         if best is None:
             if not self.links:
-                self._open()
-            return self._link_with_room(size)
+                raise Lost("the connection was closed before the command was sent", may_have_run=False)
+            return self._wait_for_room()
         if best.is_stuck() and len(self.links) < self.settings.shared_connections:
             try:
                 self._open()
@@ -128,12 +131,6 @@ class Multiplexer:
                 return best
             return self._best(size) or best
         return best
-
-    def _link_with_room(self, size: int) -> Link:
-        best = self._best(size)
-        if best is not None:
-            return best
-        return self._wait_for_room()
 
     def _best(self, size: int) -> Link | None:
         """The connection with the shortest queue, those that are busy with a large reply last; None: all are full."""
@@ -232,6 +229,7 @@ class Multiplexer:
         self.opened += 1
 
     def _ended(self, link: Link) -> None:
+        self._old.discard(link)
         if link in self.links:
             self.links.remove(link)
         if self._current is link:
@@ -250,21 +248,23 @@ class Multiplexer:
 
     def replace(self) -> None:
         """Send what comes from now on over new connections; the old ones close when their last reply has come."""
-        old, self.links, self._current = self.links, [], None
-        for link in old:
+        self._old.update(self.links)
+        self.links, self._current = [], None
+        for link in list(self._old):
             link.retire()
         self._send_off()
 
     def stop(self) -> None:
         """Close all connections; who waits for a reply is told so. A command after that opens new ones."""
         self._attempt = None
-        for link in list(self.links):
+        for link in [*self.links, *self._old]:
             link.lose("stopped")
 
     def _forget(self) -> None:
         """In a forked child: leave the parent's connections alone and begin without any."""
-        for link in self.links:
+        for link in [*self.links, *self._old]:
             link.forget()
+        self._old.clear()
         self.links, self._current, self._attempt = [], None, None
         self._line.clear()
 

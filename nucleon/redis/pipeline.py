@@ -9,7 +9,7 @@ from redis.client import NEVER_DECODE
 from redis.exceptions import AuthenticationError, ReadOnlyError
 
 from nucleon.redis.border import translated
-from nucleon.redis.commands import READS, is_stateful, seconds_on_server, spelled
+from nucleon.redis.commands import is_read, is_simple, is_stateful, packed, seconds_on_server
 from nucleon.redis.multiplexer import OtherThread
 
 if TYPE_CHECKING:
@@ -26,13 +26,11 @@ class _Exchange:
         self._raws: tuple[bool, ...] | None = None
         if not is_transaction and any(NEVER_DECODE in options for _, options in commands):
             self._raws = tuple(NEVER_DECODE in options for _, options in commands)
-        self._is_read = not is_transaction and all(spelled(args) in READS for args, _ in commands)
+        self._is_read = not is_transaction and all(is_read(args[0]) for args, _ in commands)
         self._wanted = 0
         self._replies: deque[Any] = deque()
 
     def pack_commands(self, commands: Iterable[Any]) -> bytes:
-        from nucleon.redis.client import packed
-
         pieces = [packed(args) for args in commands]
         self._wanted = len(pieces)
         return b"".join(pieces)
@@ -93,9 +91,9 @@ class Pipeline(redis.client.Pipeline):
             return False
         large = self.owner.settings.large_bytes
         for args, _ in self.command_stack:
-            if is_stateful(args) or seconds_on_server(args):
+            if not is_simple(args[0]) and (is_stateful(args) or seconds_on_server(args)):
                 return False
-            large -= sum(len(arg) if isinstance(arg, (bytes, str, bytearray, memoryview)) else 8 for arg in args)
+            large -= sum([len(arg) if isinstance(arg, (bytes, str, bytearray, memoryview)) else 8 for arg in args])
         return large > 0
 
     def load_scripts(self) -> None:
