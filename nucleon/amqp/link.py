@@ -4,6 +4,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from copy import copy
 from time import monotonic
@@ -114,21 +115,30 @@ class Link:
 
     def _work(self) -> None:
         try:
-            while not self._is_stopped:
-                if self.connection is None:
-                    self._open()
-                elif self._broken:
-                    dependent, attempt = self._broken.popleft()
-                    if attempt:
-                        gevent.sleep(min(0.1 * 2**attempt, self.settings.retry_maximum_seconds))
-                    if self.connection is not None:
-                        self._mend(dependent, self.connection, attempt)
-                else:
+            while not self._is_stopped and (self.connection is None or self._broken):
+                try:
+                    self._step()
+                except (AccessRefused, SetupError) as error:
+                    self._refused(error)
                     return
-        except (AccessRefused, SetupError) as error:
-            self._refused(error)
+                except Exception as error:  # a fault of ours must not end the supervision
+                    log.exception("%s connection: a fault while it was opened", self.role)
+                    self._pause(error)
         finally:
             self._supervisor = None
+
+    def _step(self) -> None:
+        """Do the next thing that is to be done: open the connection, or mend what lives on it."""
+        connection = self.connection
+        if connection is None:
+            self._open()
+            return
+        dependent, attempt = self._broken.popleft()
+        if attempt:
+            gevent.sleep(min(0.1 * 2**attempt, self.settings.retry_maximum_seconds))
+        if self.connection is connection:
+            with suppress(ConnectionLost):  # lost again: the next step opens it, which resumes all
+                self._mend(dependent, connection, attempt)
 
     def _open(self) -> None:
         """Connect until it succeeds, declare and resume; one failure more or less does not stop the others."""

@@ -121,10 +121,9 @@ class Transport:
         self._room.append(turn)
         try:
             return self._waits.wait(turn, seconds) is not TIMED_OUT
-        except BaseException:
+        finally:
             if turn in self._room:
                 self._room.remove(turn)
-            raise
 
     def pause(self) -> None:
         """Stop reading: somebody holds more than may be held."""

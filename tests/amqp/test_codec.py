@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pika
+import pika.frame
+import pika.spec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
@@ -284,3 +287,28 @@ def test_empty_bodies_and_bodies_of_many_frames() -> None:
         (command,) = CommandReader().feed(stream)
         assert command.body == body[:size]
         assert all(len(payload) <= 8184 for _, _, payload in FrameReader().feed(stream))
+
+
+PIKA_METHODS = [
+    (pika.spec.Basic.Deliver("tag", 2**40, True, "exchange", "key"), methods.BasicDeliver("tag", 2**40, True, "exchange", "key")),
+    (pika.spec.Basic.Publish(0, "exchange", "key", True), methods.BasicPublish(0, "exchange", "key", True)),
+    (pika.spec.Basic.Qos(0, 100, True), methods.BasicQos(0, 100, True)),
+    (pika.spec.Basic.Nack(7, True, False), methods.BasicNack(7, True, False)),
+    (pika.spec.Queue.Declare(0, "q", durable=True, arguments={"x": 1}), methods.QueueDeclare(0, "q", durable=True, arguments={"x": 1})),
+    (pika.spec.Exchange.Declare(0, "e", "topic", durable=True), methods.ExchangeDeclare(0, "e", "topic", durable=True)),
+    (pika.spec.Connection.UpdateSecret(b"new", "why"), methods.ConnectionUpdateSecret(b"new", "why")),
+    (pika.spec.Channel.Open(), methods.ChannelOpen()),
+]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), PIKA_METHODS, ids=lambda one: type(one).__name__)
+def test_pika_writes_the_same_bytes(theirs: Any, ours: Method) -> None:
+    assert pika.frame.Method(9, theirs).marshal() == method_frame(9, ours)
+
+
+@given(some.dictionaries(SHORT.filter(bool), some.booleans() | some.integers(-(2**63), 2**63 - 1) | SHORT | some.none(), max_size=6))
+def test_pika_reads_the_same_properties(headers: dict[str, Any]) -> None:
+    ours = Properties("text/plain", headers=headers, delivery_mode=2, priority=9, message_id="m", expiration="60000")
+    theirs = pika.BasicProperties().decode(encode_properties(ours))
+    assert (theirs.headers, theirs.content_type, theirs.delivery_mode) == (headers, "text/plain", 2)
+    assert (theirs.priority, theirs.message_id, theirs.expiration) == (9, "m", "60000")
