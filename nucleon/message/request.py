@@ -148,9 +148,14 @@ class Request:
 
     def _read_at_most(self, reader: BodyReader, limit_bytes: int) -> bytes:
         length = self.fields.get("content-length", "")
+        if length.isdecimal() and length.isascii():
+            data = reader.read() if int(length) <= limit_bytes else None
+            if data is None or len(data) > limit_bytes:
+                raise ContentTooLarge(f"the body is larger than {limit_bytes} bytes")
+            return data
         taken: list[bytes] = []
         size = 0
-        while not (length.isdecimal() and int(length) > limit_bytes) and size <= limit_bytes:
+        while size <= limit_bytes:
             piece = reader.read(min(65536, limit_bytes + 1 - size))
             if not piece:
                 return b"".join(taken)

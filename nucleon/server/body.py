@@ -27,14 +27,14 @@ class Body:
 
     def read(self, size: int = -1, /) -> bytes:
         """Return `size` bytes (all that is left for -1), fewer only at the end. Raises `Problem`: 400, 408, 413, 431."""
-        pieces, have = [self._held], len(self._held)
+        pieces, have = [self._held] if self._held else [], len(self._held)
         while size < 0 or have < size:
             piece = self._more()
             if not piece:
                 break
             pieces.append(piece)
             have += len(piece)
-        data = b"".join(pieces)
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if size < 0 or have <= size:
             self._held = b""
             return data
