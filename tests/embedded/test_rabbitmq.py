@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from private_servers import PrivateRabbit
 
+from nucleon.amqp import Settings
+from nucleon.cli.loading import with_embedded
+from nucleon.config import Config
 from nucleon.embedded import RabbitServer, running_rabbitmq
 from nucleon.embedded import rabbitmq_packages as packages
 from nucleon.embedded.rabbitmq import free_low_ports
@@ -104,7 +107,10 @@ def test_the_command_says_the_url_and_stops_clean_on_interrupt(folder: Path) -> 
         try:
             lines = [command.stdout.readline(), command.stdout.readline()]
             assert lines[1].startswith("export AMQP_URL=amqp://nucleon:")
-            assert lines[1].split("=", 1)[1].strip() == running_rabbitmq(folder / ".nucleon")
+            url = lines[1].split("=", 1)[1].strip()
+            assert url == running_rabbitmq(folder / ".nucleon")
+            found = with_embedded(Config("development", None, {"amqp": Settings()}, {}), folder, announce=False)
+            assert found.sections["amqp"].url.reveal() == url  # by `nucleon dev` of the same project
         finally:
             command.send_signal(signal.SIGINT)
             _rest, errors = command.communicate(timeout=30)

@@ -171,3 +171,46 @@ def test_a_database_that_nobody_configured_is_an_embedded_one_and_goes_with_the_
         assert done.returncode == 0, done.stdout + done.stderr
         with (project / ".nucleon" / "test" / ".nucleon" / "supervisor.lock").open("a") as lock:
             eventually(lambda: lock_at_once(lock), within_seconds=20)  # its supervisor holds it until the servers have gone
+
+
+CONSUMING = """
+from nucleon import App, Model
+from nucleon.amqp import Amqp
+
+app = App("small")
+broker = app.use(Amqp())
+seen = []
+
+
+class Order(Model):
+    id: int
+
+
+@app.post("/orders", status=202)
+def place(body: Order) -> None:
+    broker.queue("orders", kind="quorum").put(body)
+
+
+@app.consume("orders", retries=2)
+def on_order(body: Order) -> None:
+    seen.append(body.id)
+    if len(seen) < 3:
+        raise RuntimeError("not yet")
+"""
+
+
+def test_an_app_that_consumes_has_a_broker_in_memory_and_drains(tmp_path: Path) -> None:
+    tests = """
+def test_an_order_is_consumed(client):
+    import app
+    client.post("/orders", json={"id": 7})
+    client.drain()
+    assert app.seen == [7, 7, 7]
+
+def test_each_test_has_an_empty_broker(client, broker):
+    import app
+    client.drain()
+    assert (len(app.seen), len(broker.queue("orders.dead"))) == (3, 0)
+"""
+    done = run_tests(tmp_path, tests, app=CONSUMING)
+    assert done.returncode == 0, done.stdout + done.stderr
