@@ -147,6 +147,8 @@ class Group(Generic[T]):
             found = self._claim(count) if monotonic() >= self._claim_at else []
             found = found or [delivery for entry in self._read(count) if (delivery := self._delivery(*entry, 1)) is not None]
             self._is_away = False
+            self._in_hand.update(delivery.id for delivery in found)  # only now: what is not handed out must not be kept from others
+            self.delivered += len(found)
             return found
         except (Unavailable, DeadlineExceeded) as error:
             if not self._is_away:
@@ -168,6 +170,9 @@ class Group(Generic[T]):
             self._to_ack.add(id)
             log.warning("entry %s is done and not yet acknowledged: %s", id, error)
             return
+        except BaseException:
+            self._to_ack.add(id)  # killed while saying so
+            raise
         self._in_hand.discard(id)
         self.acknowledged += 1
 
@@ -264,8 +269,6 @@ class Group(Generic[T]):
         except msgspec.DecodeError as error:
             self.put_aside(id, data, f"not what this group reads: {error}")
             return None
-        self._in_hand.add(id)
-        self.delivered += 1
         return Delivery(self, id, value, data, attempt)
 
     def __repr__(self) -> str:

@@ -28,6 +28,7 @@ return ''
 
 FINISH = Script("""
 local found = redis.call('GET', KEYS[1])
+if found == ARGV[2] then return 1 end
 if found and found ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
@@ -119,17 +120,23 @@ class Idempotency:
             with grace():  # the deadline may have passed while the work was committed
                 self._finish(begun, data)
         except (Unavailable, DeadlineExceeded):
-            if self._retrying >= self.MAXIMUM_RETRIES:
-                log.error("an answer under an idempotency key is not kept: too many wait for Redis")
-                return
-            self._retrying += 1
-            spawn_apart(self._retry, begun, data)
+            self._retry_soon(begun, data)
+        except BaseException:
+            self._retry_soon(begun, data)  # killed, and the work is done
+            raise
 
     def release(self, begun: Begun) -> None:
         """Free the key of a first request that failed: its repetition runs. When Redis is away, it frees itself after `running_seconds`."""
         self.released += 1
         with suppress(Unavailable, DeadlineExceeded), grace():
             RELEASE.run(self._commands, [begun.place], begun.mark)
+
+    def _retry_soon(self, begun: Begun, data: bytes) -> None:
+        if self._retrying >= self.MAXIMUM_RETRIES:
+            log.error("an answer under an idempotency key is not kept: too many wait for Redis")
+            return
+        self._retrying += 1
+        spawn_apart(self._retry, begun, data)
 
     def _finish(self, begun: Begun, data: bytes) -> None:
         if not FINISH.run(self._commands, [begun.place], begun.mark, data, round(self.ttl_seconds * 1000)):
@@ -139,11 +146,11 @@ class Idempotency:
         pause, end = 0.05, monotonic() + self.RETRY_SECONDS
         try:
             while monotonic() < end:
-                green.sleep(pause * random.uniform(0.5, 1))
-                pause = min(pause * 2, 2.0)
                 with suppress(Unavailable, DeadlineExceeded):
                     self._finish(begun, data)
                     return
+                green.sleep(pause * random.uniform(0.5, 1))
+                pause = min(pause * 2, 2.0)
             log.error("an answer under an idempotency key is not kept: Redis was away for %g s", self.RETRY_SECONDS)
         finally:
             self._retrying -= 1

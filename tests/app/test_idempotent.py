@@ -130,6 +130,20 @@ def test_a_request_killed_in_the_middle_has_freed_its_key(redis: Redis) -> None:
     assert shop.pay().status == 201
 
 
+@pytest.mark.parametrize("turns", range(8))
+def test_a_request_killed_after_its_work_was_done_is_not_done_again(redis: Redis, turns: int) -> None:
+    store = redis.idempotency()
+    shop = Shop(redis, idempotent=store)
+    victim = green.spawn(shop.pay)
+    eventually(lambda: shop.payments, every_seconds=0)
+    for _ in range(turns):
+        green.sleep(0)
+    victim.kill()
+    eventually(lambda: shop.pay().status == 201)
+    eventually(lambda: "0 waiting for Redis" in repr(store))
+    assert shop.payments == [5]
+
+
 def test_a_key_of_a_process_that_died_is_free_after_running_seconds(redis: Redis) -> None:
     shop = Shop(redis, idempotent=redis.idempotency(running_seconds=0.2))
     shop.go.clear()

@@ -1,5 +1,6 @@
 """The hub: one connection for many subscribers, bounded queues, gaps that are told."""
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -180,6 +181,32 @@ def test_a_subscriber_killed_at_any_moment_leaves_nothing(redis: Redis, monkeypa
         assert texts(witness, 100) == [str(number) for number in range(100)]
         eventually(lambda: [name for name in redis.pubsub_channels() if name.startswith(b"c")] == [])
         assert "1 subscribers of 1 channels" in repr(hub)
+
+
+def test_no_message_is_missing_without_a_gap_however_often_the_connection_is_cut(redis: Redis) -> None:
+    hub, chance, sent = redis.hub(), random.Random(3), 0
+    with hub.subscribe("n", maximum=100_000) as one, hub.psubscribe("n*", maximum=100_000) as other:
+        for _ in range(40):
+            for _ in range(chance.randrange(30)):
+                redis.publish("n", sent)
+                sent += 1
+            if chance.random() < 0.5:
+                redis.client_kill_filter(_type="pubsub")
+            green.sleep(chance.random() * 0.03)
+        eventually(lambda: hub.is_connected and all(place.confirmed.is_set() for place in hub._places.values()))
+        redis.publish("n", sent)
+        for listener in (one, other):
+            last, is_gap, gaps, heard = -1, False, 0, 0
+            while last < sent:
+                item = listener.get(5)
+                assert item is not None
+                if isinstance(item, Gap):
+                    is_gap, gaps = True, gaps + 1
+                    continue
+                number = int(item.data)
+                assert number > last and (is_gap or number == last + 1)
+                last, is_gap, heard = number, False, heard + 1
+            assert gaps > 2 and heard > 50
 
 
 def test_stopping_ends_every_subscription(redis: Redis) -> None:

@@ -1,6 +1,7 @@
 """Leases: one holder at a time, fencing tokens that grow, losses that are told, kills that give back."""
 
 import logging
+import random
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any
@@ -123,6 +124,34 @@ def test_one_killed_at_any_moment_of_taking_leaves_no_lease(workers: tuple[Redis
         victim.kill()
         with workers[1].lease("door").held(2):
             pass
+
+
+def test_never_two_hold_however_they_are_killed(workers: tuple[Redis, Redis]) -> None:
+    chance, inside, fences, wrong = random.Random(5), [0], [], []
+    leases = [client.lease("door", ttl_seconds=2) for client in workers]
+
+    def work(lease: Lease) -> None:
+        while True:
+            with lease.held() as held:
+                inside[0] += 1
+                try:
+                    if inside[0] != 1 or (fences and held.fence <= fences[-1]):
+                        wrong.append((inside[0], held.fence))
+                    fences.append(held.fence)
+                    green.sleep(chance.random() * 0.004)
+                finally:
+                    inside[0] -= 1
+
+    crowd = [green.spawn(work, lease) for lease in leases for _ in range(4)]
+    for _ in range(100):
+        green.sleep(chance.random() * 0.01)
+        victim = chance.randrange(len(crowd))
+        crowd[victim].kill()
+        crowd[victim] = green.spawn(work, chance.choice(leases))
+    for one in crowd:
+        one.kill()
+    assert wrong == [] and len(fences) > 30
+    assert all("0 waiting" in repr(lease) for lease in leases)
 
 
 def test_a_dead_holder_keeps_the_lease_for_its_time_only(workers: tuple[Redis, Redis]) -> None:

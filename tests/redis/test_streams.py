@@ -246,6 +246,24 @@ def test_a_thousand_entries_survive_consumers_that_are_killed(orders: Stream[Pla
     survivor.kill()
 
 
+def test_what_could_not_be_put_aside_keeps_nothing_from_others(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url))
+    orders = redis.stream(Placed, "orders")
+    orders.add(Placed(1))
+    redis.xadd("orders", {"v": b"no JSON"})
+    group = quick(orders)
+
+    def break_off(*_: Any) -> None:
+        raise Unavailable("Redis went away just now")
+
+    group.put_aside = break_off  # type: ignore[method-assign]
+    assert group.next_deliveries(10) == []
+    assert "0 in hand" in repr(group)
+    del group.put_aside
+    assert drained(quick(orders), 1) == [1]
+    redis.stop()
+
+
 @pytest.mark.parametrize("options", [{"abandoned_seconds": 0}, {"maximum_deliveries": 0}, {"block_seconds": 0}, {"maximum_dead": 0}])
 def test_groups_that_make_no_sense_are_refused(orders: Stream[Placed], options: dict[str, Any]) -> None:
     with pytest.raises(SetupError):
