@@ -71,11 +71,11 @@ def test_a_server_that_became_read_only_is_left_and_the_name_is_asked_again(post
         database.stop()
 
 
-def test_a_write_on_a_standby_in_a_transaction_evicts_too(postgres_server, standby):
-    database = Postgres(dsn=standby.dsn)
+def test_a_write_on_a_read_only_server_in_a_transaction_evicts_too(postgres_dsn):
+    database = Postgres(dsn=f"{postgres_dsn} options='-c default_transaction_read_only=on'")
     database.start()
     with pytest.raises(Away), database.transaction():
-        database.execute("insert into t values (1)")
+        database.execute("create table never (n int)")
     assert database.pool.closed_by_reason == {"read-only": 1}
     database.stop()
 

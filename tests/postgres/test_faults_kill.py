@@ -1,44 +1,12 @@
 """A greenlet killed at its n-th switch, for every n: the pool stays whole, and nothing dirty is handed out."""
 
 import gevent
-import greenlet
 import pytest
+from killing import SWITCHES_MAXIMUM, killed_at
 
 from nucleon.errors import Problem
 from nucleon.postgres import Postgres
 from nucleon.testing.waiting import eventually
-
-TWICE = 200  # no piece of work below switches so often; more would be a loop
-
-
-def killed_at(switch, work, late_seconds):
-    """Run `work` on a greenlet and kill it when it waits for the `switch`-th time. Tell whether it got to its end before.
-
-    late_seconds: kill it so long after the switch, when what it waited for may just have come.
-    """
-    worker = gevent.Greenlet(work)
-    count = 0
-
-    def trace(event, pair):
-        nonlocal count
-        if event == "switch" and pair[0] is worker:
-            count += 1
-            if count == switch:
-                if late_seconds:
-                    gevent.spawn_later(late_seconds, worker.kill, block=False)
-                else:
-                    worker.kill(block=False)
-
-    before = greenlet.settrace(trace)
-    try:
-        worker.start()
-        worker.join(10)
-    finally:
-        greenlet.settrace(before)
-    assert worker.dead, "it hangs"
-    if worker.exception is not None:
-        raise worker.exception
-    return not isinstance(worker.value, gevent.GreenletExit)
 
 
 @pytest.fixture
@@ -93,18 +61,19 @@ def wait_in_line(database, number):
 @pytest.mark.parametrize("late_seconds", [0, 0.001])
 @pytest.mark.parametrize("work", [insert, transact, transact_in_vain, stream, leave_traces, wait_in_line])
 def test_killed_at_every_switch_it_leaves_everything_whole(patient, db, work, late_seconds):
-    for number in range(1, TWICE):
-        ended = killed_at(number, lambda number=number: work(patient, number), late_seconds)
+    for number in range(1, SWITCHES_MAXIMUM):
+        outcome = killed_at(number, lambda number=number: work(patient, number), late_seconds)
         eventually(lambda: patient.pool.in_use == patient.pool.waiting == 0)
         assert [patient.value("select %s", letter) for letter in "AB"] == ["A", "B"]
         assert patient.value("show search_path") == '"$user", public'
         eventually(lambda: sessions_with_traces(db) == 0)
         rows = db.values("select half from pairs where n = %s order by half", number)
         assert rows in ([], [1, 2]), "all or nothing"
-        if ended:
+        if outcome != "killed":
             assert rows == ([] if work is transact_in_vain else [1, 2])
+        if outcome == "never so often":
             break
-    assert 2 <= number < TWICE
+    assert 2 <= number < SWITCHES_MAXIMUM
     assert len(patient.pool._used) == 0 and patient.pool.size <= 2
 
 
@@ -117,13 +86,13 @@ def sessions_with_traces(db):
 
 @pytest.mark.parametrize("late_seconds", [0, 0.001])
 def test_killed_at_every_switch_while_the_pool_is_cold(fresh_postgres_dsn, late_seconds):
-    for number in range(1, TWICE):
+    for number in range(1, SWITCHES_MAXIMUM):
         database = Postgres(dsn=fresh_postgres_dsn, maximum=1)
         database.start()
-        ended = killed_at(number, lambda database=database: database.value("select 1"), late_seconds)
+        outcome = killed_at(number, lambda database=database: database.value("select 1"), late_seconds)
         assert database.value("select 2") == 2 and database.pool.in_use == 0 and database.pool.created <= 2
         database.stop()
-        if ended:
+        if outcome == "never so often":
             break
     assert number >= 2
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import gevent
 import pytest
+from killing import SWITCHES_MAXIMUM, killed_at
 from private_servers import PrivatePostgres
 
 from nucleon import App, SetupError
@@ -221,6 +222,29 @@ def test_a_replica_in_a_black_hole_costs_a_bounded_wait_and_then_nothing(primary
                 assert [names(client.get("/things")) for _ in range(5)] == [(["a"], False)] * 5
             proxy.pass_through()
             eventually(lambda: usable(db) == [True])
+
+
+@pytest.mark.parametrize("late_seconds", [0, 0.001])
+def test_killed_at_every_switch_it_gives_each_connection_back_to_its_own_pool(shop, late_seconds):
+    _, db = shop
+    replica = db.pool.replicas[0].pool
+
+    def work():
+        with db.reading():
+            db.value("select 1")
+            with db.transaction(read_only=True):
+                db.value("select 2")
+        db.execute("insert into things values ('k')")
+
+    for number in range(1, SWITCHES_MAXIMUM):
+        outcome = killed_at(number, work, late_seconds)
+        eventually(lambda: replica.in_use == 0 and not db.pool._lent and usable(db) == [True])
+        with db.reading():
+            assert [db.value("select %s", letter) for letter in "AB"] == ["A", "B"]
+        assert db.value("select pg_is_in_recovery()") is False
+        if outcome == "never so often":
+            break
+    assert 3 <= number < SWITCHES_MAXIMUM
 
 
 def test_jobs_read_from_a_replica_from_a_position_on(shop):
