@@ -63,7 +63,7 @@ def _study(kind: Any, columns: Columns) -> Reader:
         return Reader(lambda row: dict(zip(names, row, strict=True)), lambda rows: [dict(zip(names, row, strict=True)) for row in rows])
     if kind is tuple:
         return Reader(lambda row: row, list)
-    if _is_single(kind):
+    if is_single(kind):
         return _single(kind, columns[0])
     wanted = fields_of(kind)
     found = [field for field in wanted if field.name in names]
@@ -120,7 +120,8 @@ def holds_records(kind: Any) -> bool:
     return isinstance(kind, type) and (issubclass(kind, (dict, msgspec.Struct)) or hasattr(kind, "__dataclass_fields__"))
 
 
-def _is_single(kind: Any) -> bool:
+def is_single(kind: Any) -> bool:
+    """Tell whether a type is read from one column, not from a row's columns by their names."""
     return not (
         (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
         or hasattr(kind, "__dataclass_fields__")  # dataclass

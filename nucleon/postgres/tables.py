@@ -16,7 +16,7 @@ from nucleon.message import Request
 from nucleon.postgres.adapters import Json
 from nucleon.postgres.composing import Kept, Table, fill, joined, name, table_name
 from nucleon.postgres.errors import NoRow, SeveralRows
-from nucleon.postgres.rows import holds_records, reader
+from nucleon.postgres.rows import fields_of, holds_records, is_single, reader
 from nucleon.postgres.statements import Statements
 
 T = TypeVar("T")
@@ -34,14 +34,14 @@ class Tables(Statements):
 
         Raises `AlreadyExists`, `StillReferenced`, `ConstraintFailed`.
         """
-        given = columns_from(values, columns)
+        given = columns_from(kind, values, columns)
         result = self._run(_insert_text(_key_of(table), tuple(given)), list(given.values()))
         row: T = reader(kind, result.columns).one(result.rows[0])
         return row
 
     def upsert(self, kind: type[T], table: Table, values: Values | None = None, /, *, key: str | tuple[str, ...], **columns: Any) -> T:
         """Insert a row, or change the one that has the same `key` columns (they need a unique index); return it as `kind`."""
-        given = columns_from(values, columns)
+        given = columns_from(kind, values, columns)
         keys = (key,) if isinstance(key, str) else tuple(key)
         result = self._run(_upsert_text(_key_of(table), tuple(given), keys, _has_version(kind)), list(given.values()))
         row: T = reader(kind, result.columns).one(result.rows[0])
@@ -53,7 +53,7 @@ class Tables(Statements):
         A `version` column that `kind` has is counted up. Nothing to change: the row as it is. Raises `NoRow` (404),
         `PreconditionFailed` (412), `SeveralRows` (and changes none).
         """
-        given = columns_from(changes, {})
+        given = columns_from(kind, changes, {})
         versions = _versions(expected)
         text = _update_text(_key_of(table), tuple(given), tuple(_named(key)), _has_version(kind), versions is not None)
         result = self._run(text, [*given.values(), *_conditions(key, versions)])
@@ -78,25 +78,41 @@ class Tables(Statements):
         return PreconditionFailed("it has changed since you read it", headers={"ETag": f'"{found[0][0]}"'})
 
 
-def columns_from(values: Values | None, columns: Mapping[str, Any]) -> dict[str, Any]:
+def columns_from(kind: Any, values: Values | None, columns: Mapping[str, Any]) -> dict[str, Any]:
     """Return column names and parameters of a model, `Patch` or mapping, and of single columns beside it.
 
-    Fields that are `UNSET` are left out. Lists of models and of dicts are JSON, other lists are arrays.
+    kind: what the row is read as; its fields tell which columns are JSON, the model's own do too. Fields that are `UNSET` are left out.
     """
+    json_columns = _json_columns_of(kind)
     given: dict[str, Any] = {}
     if isinstance(values, msgspec.Struct):
-        for field in msgspec.structs.fields(values):
-            value = getattr(values, field.name)
+        for attribute, column, is_json in _columns_of(type(values)):
+            value = getattr(values, attribute)
             if value is not msgspec.UNSET:
-                given[field.encode_name] = Json(value) if holds_records(field.type) and value is not None else parameter_from(value)
+                given[column] = parameter_from(value, is_json or column in json_columns)
     elif values is not None:
-        given.update({column: parameter_from(value) for column, value in values.items()})
-    given.update({column: parameter_from(value) for column, value in columns.items()})
+        given.update({column: parameter_from(value, column in json_columns) for column, value in values.items()})
+    given.update({column: parameter_from(value, column in json_columns) for column, value in columns.items()})
     return given
 
 
-def parameter_from(value: Any) -> Any:
-    """Return what psycopg2 can pass: JSON for records and lists of them, a list for a set."""
+@lru_cache(maxsize=1024)
+def _columns_of(model: type[msgspec.Struct]) -> list[tuple[str, str, bool]]:
+    """Return attribute, column, and whether it is written as JSON, of each field of a model; looking them up costs more than the insert."""
+    return [(field.name, field.encode_name, holds_records(field.type)) for field in msgspec.structs.fields(model)]
+
+
+@lru_cache(maxsize=1024)
+def _json_columns_of(kind: Any) -> frozenset[str]:
+    if kind in (dict, tuple) or is_single(kind):
+        return frozenset()
+    return frozenset(field.name for field in fields_of(kind) if holds_records(field.kind))
+
+
+def parameter_from(value: Any, is_json: bool) -> Any:
+    """Return what psycopg2 can pass: JSON for a JSON column, for records and for lists of them, a list for a set."""
+    if is_json and value is not None and not isinstance(value, Json):
+        return Json(value)
     if isinstance(value, (set, frozenset)):
         return list(value)
     if isinstance(value, list) and value and isinstance(value[0], (msgspec.Struct, dict)):

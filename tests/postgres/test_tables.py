@@ -57,7 +57,9 @@ def test_a_patch_changes_what_it_names_and_counts_the_version_up(orders):
     orders.insert(Order, "orders", NewOrder("ann", [], ["new"]))
     assert orders.update(Order, "orders", Patch({"customer": "eve"}), id=1) == Order(id=1, version=2, customer="eve", tags=["new"])
     assert orders.update(Order, "orders", Patch({"lines": [Line("B", 1)]}), id=1).lines == [Line("B", 1)]
-    assert orders.update(Order, "orders", Patch({}), id=1).version == 3, "nothing to change is no change"
+    assert orders.update(Order, "orders", Patch({"lines": []}), id=1).lines == [], "an empty list of models is JSON too"
+    assert orders.value("select lines::text from orders") == "[]"
+    assert orders.update(Order, "orders", Patch({}), id=1).version == 4, "nothing to change is no change"
     with pytest.raises(NoRow):
         orders.update(Order, "orders", Patch({"customer": "x"}), id=9)
 

@@ -185,3 +185,72 @@ def test_after_commit_of_a_nested_block_that_failed_does_not_run(db):
     assert seen == ["outer", "last"]
     db.after_commit(lambda: seen.append("none open"))
     assert seen[-1] == "none open"
+
+
+def deadlock(db, first, second, **options):
+    """Run two transactions that take two rows crosswise; return how each ended."""
+    db.many("insert into items (name, price) values %s", [("a", 0), ("b", 0)])
+    together = gevent.event.Event()
+    waiting = []
+
+    def work(one, other, before):
+        with db.transaction(**options):
+            before(db)
+            db.execute("update items set price = price + 1 where name = %s", one)
+            waiting.append(one)
+            if len(waiting) == 2:
+                together.set()
+            together.wait(5)
+            db.execute("update items set price = price + 1 where name = %s", other)
+
+    workers = [gevent.spawn(work, "a", "b", first), gevent.spawn(work, "b", "a", second)]
+    gevent.joinall(workers, timeout=20)
+    return [worker.exception for worker in workers]
+
+
+def test_a_deadlock_is_replayed_and_both_commit(db):
+    assert deadlock(db, lambda db: None, lambda db: None, retries=3) == [None, None]
+    assert db.values(float, "select price from items order by id") == [2.0, 2.0] and db.pool.in_use == 0
+
+
+def test_what_is_not_on_record_is_not_replayed(db):
+    def unseen(db):
+        with db.connection() as connection, connection.cursor() as cursor:
+            cursor.execute("select 1")
+
+    ended = deadlock(db, unseen, unseen, retries=3)
+    assert sorted(type(error).__name__ for error in ended) == ["NoneType", "TransactionConflict"]
+    assert db.values(float, "select price from items order by id") == [1.0, 1.0]
+
+
+def test_a_transaction_with_savepoints_killed_at_any_switch_leaves_all_or_nothing(db):
+    from killing import killed_at_switch
+
+    def work():
+        with db.transaction(retries=2):
+            insert(db, "a")
+            with pytest.raises(AlreadyExists), db.transaction():
+                insert(db, "b")
+                insert(db, "a")
+            with db.transaction():
+                insert(db, "c")
+
+    kills, ended = 0, False
+    while not ended:
+        kills += 1
+        db.execute("delete from items")
+        ended = killed_at_switch(kills, work)
+        assert names(db) in ([], ["a", "c"]) and db.pool.in_use == 0
+    assert names(db) == ["a", "c"] and kills > 8
+    assert db.value("select count(*) from pg_stat_activity where state like 'idle in transaction%'") == 0
+
+
+def test_a_deadline_in_a_transaction_rolls_back_and_keeps_the_connection(db):
+    from nucleon import green
+    from nucleon.errors import DeadlineExceeded
+
+    db.value("select 1")
+    with pytest.raises(DeadlineExceeded), green.deadline(0.1), db.transaction(retries=3):
+        insert(db, "a")
+        db.execute("select pg_sleep(30)")
+    assert names(db) == [] and db.pool.created == 1
