@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from nucleon import hooks
 from nucleon.postgres import Postgres
 
 
@@ -14,3 +15,10 @@ def db(fresh_postgres_dsn: str) -> Iterator[Postgres]:
     database.execute("create table items (id serial primary key, name text not null unique, price numeric check (price >= 0))")
     yield database
     database.stop()
+
+
+@pytest.fixture(autouse=True)
+def outside_any_request() -> Iterator[None]:
+    """A test that calls `app.respond` itself leaves its request's id behind."""
+    yield
+    hooks.request_id.set(None)
