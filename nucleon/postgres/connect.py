@@ -78,11 +78,12 @@ def connect(dsn: str, settings: Settings) -> Connection:
 
 
 def _connect_to(conninfo: Conninfo, address: dict[str, str], attributes: str, share: float, settings: Settings) -> Connection:
-    own = conninfo.get("connect_timeout", "")
-    seconds = min(share, int(own)) if own.isdecimal() and int(own) > 0 else share
+    given = conninfo.get("connect_timeout", "")
+    own = int(given) if given.isdecimal() else 0  # libpq: zero, negative, or not specified means wait indefinitely; we never do
+    seconds = min(share, own) if own else share
     dsn = conninfo.dsn_with(
         **address, **_options(settings, conninfo), target_session_attrs=attributes, load_balance_hosts="disable",
-        connect_timeout=own or str(max(2, math.ceil(settings.connect_seconds))),  # of the cancel requests; libpq's least is 2
+        connect_timeout=str(own or max(2, math.ceil(settings.connect_seconds))),  # of the cancel requests; libpq's least is 2
     )  # fmt: skip
     try:
         return open_connection(dsn, seconds, settings.cancel_grace_seconds)

@@ -95,8 +95,6 @@ class ReplicatedPool(Pool[Connection]):
         if replica is None:
             super().give_back(slot, broken, clean=clean)
             return
-        if broken is not None:
-            replica.set_usable(False, broken)
         replica.pool.give_back(slot, broken, clean=clean)
 
     def start(self) -> None:

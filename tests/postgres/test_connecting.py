@@ -281,6 +281,17 @@ class TestTime:
         assert monotonic() - started < 0.9 and len(ticks) > 20
         ticker.kill()
 
+    def test_a_connect_timeout_of_the_connection_string_holds_for_each_address(self, connect, proxy):
+        proxy.blackhole()
+        dsn = f"host=127.0.0.1 port={proxy.port} user=nucleon connect_timeout={{}}"
+        started = monotonic()
+        with pytest.raises(Unavailable) as caught:
+            connect(dsn.format(1), wait_seconds=3, bridge_seconds=0).value("select 1")
+        assert monotonic() - started < 2.5 and "no connection within 1.0 s" in str(caught.value.__cause__)
+        with pytest.raises(Unavailable) as caught:
+            connect(dsn.format(0), connect_seconds=0.2, wait_seconds=3, bridge_seconds=0).value("select 1")
+        assert "no connection within 0.2 s" in str(caught.value.__cause__)
+
     def test_every_statement_at_its_deadline_is_ended_on_the_server(self, connect, fresh_postgres_dsn):
         database = connect(fresh_postgres_dsn, maximum=12, minimum=12)
         eventually(lambda: database.pool.numbers()["idle"] == 12)
