@@ -43,7 +43,8 @@ def rabbitmq(project: str, fetch_only: bool) -> int:
         raise SetupError("embedded services are never used in production: set NUCLEON_AMQP__URL")
     if not Path(project).is_dir():
         raise SetupError(f"--project {project}: there is no such folder")
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job begins with SIGINT ignored
+        signal.signal(number, _interrupt)
     if fetch_only:
         click.echo(f"RabbitMQ is in {rabbitmq_programs(_say).scripts}")
         return 0
