@@ -118,7 +118,7 @@ class _Crew:
 
         joinall([self._keeper, *self._handlers], timeout=seconds)
         late = [one for one in self._handlers if not one.dead]
-        killall(late)
+        killall([self._keeper, *late])
         return len(late)
 
     def _keep_consuming(self) -> None:
@@ -130,8 +130,9 @@ class _Crew:
             try:
                 self._consume_once()
                 pause = FIRST_PAUSE_SECONDS
-            except (AmqpError, SetupError) as error:
-                log.error("queue %s is not consumed: %s; next attempt in %g s", name, error, pause)
+            except Exception as error:
+                known = isinstance(error, AmqpError | SetupError)
+                log.error("queue %s is not consumed: %s; next attempt in %g s", name, error, pause, exc_info=None if known else error)
                 self._stopping.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
@@ -153,12 +154,15 @@ class _Crew:
     def _handle_all(self, consumer: "Consumer", queues: Queues) -> None:
         from nucleon.amqp import AmqpError
 
-        while True:
+        while not self._stopping.is_set():
             try:
                 message = consumer.get()
             except AmqpError:  # closed, or the queue was deleted: the keeper knows
                 return
-            copy_context().run(handle, self._compiled, queues, message, self._stopping)
+            try:
+                copy_context().run(handle, self._compiled, queues, message, self._stopping)
+            except Exception:
+                log.exception("queue %s: a message could not be settled", self._compiled.consumption.queue)
 
 
 def handle(compiled: Compiled, queues: Queues, message: "Message", stopping: "Event") -> None:

@@ -57,7 +57,7 @@ def refuse_what_was_lost_too_often(one: "Consumption", message: "Message") -> No
 def failures_of(message: "Message") -> int:
     """Return how often a handler has failed with the message so far."""
     count = message.headers.get(ATTEMPTS, 0)
-    return count if isinstance(count, int) else 0
+    return max(count, 0) if isinstance(count, int) else 0  # a header is anybody's
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import pytest
 from nucleon import App, Header, Invalid, Model, green, hooks
 from nucleon.amqp import Amqp, Message
 from nucleon.amqp.codec import methods
-from nucleon.errors import SetupError
 from nucleon.message import Request
 from nucleon.secret import Secret
 from nucleon.testing import Client, FakeBroker, eventually
@@ -396,79 +395,39 @@ def test_what_does_not_finish_in_time_is_cancelled_and_given_back(app: App, brok
     assert (events, bodies(fake, "orders")) == (["begun", "ended"], [b'{"id":1}'])
 
 
-# start-up
+def test_a_listener_that_raises_does_not_end_the_consumer(app: App, broker: Amqp, client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[int] = []
 
-
-def fault_of(app: App) -> str:
-    with pytest.raises(SetupError) as error:
-        app.check()
-    return str(error.value)
-
-
-def test_a_consumer_without_a_broker_is_a_fault() -> None:
-    app = App("shop")
+    def listen(**_facts: object) -> None:
+        raise RuntimeError("a broken listener")
 
     @app.consume("orders")
-    def on_order(body: Order) -> None: ...
+    def on_order(body: Order) -> None:
+        seen.append(body.id)
 
-    assert "@app.consume('orders') needs a broker, and there is none: broker = app.use(Amqp())" in fault_of(app)
-
-
-def test_a_parameter_that_a_message_cannot_carry_is_a_fault(app: App) -> None:
-    @app.consume("orders")
-    def on_order(body: Order, page: int) -> None: ...
-
-    assert "a message has a body and headers, but no query: parameter page" in fault_of(app)
-
-
-def test_several_brokers_are_told_apart_by_name(app: App) -> None:
-    app.use(Amqp(), name="other")
-
-    @app.consume("orders")
-    def one(body: Order) -> None: ...
-
-    @app.consume("orders", broker="nobody")
-    def two(body: Order) -> None: ...
-
-    told = fault_of(app)
-    assert "there are 2: say broker=" in told and "broker='nobody' is none of amqp, other" in told
+    hooks.message_ended.add(listen)
+    try:
+        for number in (1, 2):
+            broker.queue("orders", kind="quorum").put(Order(id=number))
+        client.drain()
+    finally:
+        hooks.message_ended.remove(listen)
+    assert seen == [1, 2]
+    assert "a broken listener" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        ({"kind": "stream"}, "kind= is quorum or classic"),
-        ({"concurrency": 20, "prefetch": 10}, "prefetch=10 at least as many"),
-        ({"retries": -1}, "retries="),
-        ({"deadline": 0}, "deadline="),
-        ({"key": "x"}, "name it with exchange="),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(app: App, options: Any, complaint: str) -> None:
-    with pytest.raises(SetupError, match=complaint):
+@pytest.mark.parametrize("count", [-5, 99, "many"])
+def test_a_count_of_tries_that_somebody_made_up_does_no_harm(
+    app: App, broker: Amqp, client: Client, fake: FakeBroker, count: Any
+) -> None:
+    tries: list[int] = []
 
-        @app.consume("orders", **options)
-        def on_order(body: Order) -> None: ...
+    @app.consume("orders", retries=1)
+    def on_order(body: Order) -> None:
+        tries.append(body.id)
+        raise RuntimeError
 
-
-def test_an_unknown_option_is_refused(app: App) -> None:
-    with pytest.raises(TypeError, match="there is no option retry; there are broker, concurrency"):
-        app.consume("orders", retry=3)(lambda: None)  # type: ignore[call-arg]
-
-
-def test_an_optional_broker_may_be_missing_and_nothing_is_consumed() -> None:
-    app = App("shop")
-    app.use(Amqp(), optional=True)
-
-    @app.consume("orders")
-    def on_order(body: Order) -> None: ...
-
-    app.start()
-    assert app.consumers.start() == 0
-    assert app.consumers.drain(1) == 0
-    app.stop()
-
-
-def test_drain_without_a_broker_says_what_to_give(app: App) -> None:
-    with pytest.raises(AssertionError, match="Client\\(app, broker=FakeBroker\\(\\)\\)"):
-        Client(app).drain()
+    broker.queue("orders", kind="quorum").put(Order(id=1), headers={"x-nucleon-attempts": count})
+    client.drain()
+    assert len(tries) in (1, 2)
+    assert len(fake.queue("orders.dead")) == 1
