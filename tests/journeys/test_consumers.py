@@ -156,6 +156,7 @@ def careful_postgres(postgres_template: Path) -> Iterator[PrivatePostgres]:
 
 def rows(dsn: str, statement: str) -> list[tuple[Any, ...]]:
     connection = psycopg2.connect(dsn)
+    connection.autocommit = True
     try:
         with connection.cursor() as cursor:
             cursor.execute(statement)
@@ -177,6 +178,7 @@ def test_no_confirmed_order_is_lost_or_served_twice_when_everything_is_killed(
 
     try:
         more()
+        rows(careful_postgres.dsn, "update products set stock = stock + 1000000 where sku = 'A-1' returning stock")  # or it sells out
         rabbitmq.sync()
         os.kill(service.worker_pids()[0], signal.SIGKILL)
         more()
@@ -192,7 +194,7 @@ def test_no_confirmed_order_is_lost_or_served_twice_when_everything_is_killed(
     (orders,) = rows(careful_postgres.dsn, "select count(*) from orders")[0]
     told = "select count(*), count(distinct order_id) from notifications"
     eventually(lambda: rows(careful_postgres.dsn, told)[0] == (orders, orders), within_seconds=60)
-    assert rows(careful_postgres.dsn, "select stock from products where sku = 'A-1'") == [(1000 - orders,)]
+    assert rows(careful_postgres.dsn, "select stock from products where sku = 'A-1'") == [(1001000 - orders,)]
     kept = {id for (id,) in rows(careful_postgres.dsn, "select order_id from reservations where outcome = 'reserved'")}
     assert set(customers.confirmed) <= kept and len(kept) == orders
     print(f"{len(customers.confirmed)} confirmed, {orders} stored, {customers.refused} refused, {len(kept)} reserved once, none lost")
