@@ -218,12 +218,14 @@ class Queue:
         milliseconds = max(1, round(seconds * 1000))
         name = f"{self.name}.delay.{milliseconds}"
         if self._delays.get(milliseconds, 0.0) < monotonic():
-            arguments = {
+            arguments: dict[str, Any] = {
                 "x-message-ttl": milliseconds,
                 "x-dead-letter-exchange": "",
                 "x-dead-letter-routing-key": self.name,
                 "x-expires": milliseconds + round(DELAY_KEPT_SECONDS * 1000),
             }
+            if self.kind == "quorum":  # a classic queue moves a message whose time is over without a confirm
+                arguments |= {"x-queue-type": "quorum", "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
             self.client.ask_twice(methods.QueueDeclare(queue=name, durable=True, arguments=arguments), timeout)
             self._delays[milliseconds] = monotonic() + DELAY_LEASE_SECONDS
         return name

@@ -10,11 +10,13 @@ from nucleon import Model, green, hooks
 from nucleon.amqp import (
     Amqp,
     ChannelClosed,
+    ConnectionLost,
     ConsumerCancelled,
     OutcomeUnknown,
     Queue,
     Rejected,
 )
+from nucleon.amqp.codec import methods
 from nucleon.errors import DeadlineExceeded, SetupError, Unavailable
 from nucleon.testing import eventually
 
@@ -106,6 +108,16 @@ def test_a_delayed_message_comes_later(jobs: Queue) -> None:
     with pytest.raises(queue.Empty):
         jobs.get(0.1)
     assert jobs.get(5).body == b"late"
+
+
+def test_a_message_is_delayed_in_a_quorum_queue_for_a_quorum_queue(broker: Amqp) -> None:
+    safe = broker.queue("safe", kind="quorum")
+    safe.put(b"late", delay=0.3)
+    with pytest.raises(ConnectionLost, match="does not support global qos"):  # what quorum queues alone refuse
+        channel = broker.channel(consuming=True)
+        channel.call(methods.BasicQos(0, 1, shared=True))
+        channel.call(methods.BasicConsume(queue="safe.delay.300"))
+    assert safe.get(5).body == b"late"
 
 
 def test_retry_puts_a_message_off_and_counts(jobs: Queue) -> None:
