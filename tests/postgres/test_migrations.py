@@ -108,6 +108,24 @@ def test_an_earlier_file_from_another_branch_is_refused_until_it_is_allowed(sett
     assert names(up(settings, folder, out_of_order=True)) == ["2_b.sql"]
 
 
+def test_another_file_under_an_applied_number_is_told_as_such(settings, write: Write) -> None:
+    folder = write(m1_a="select 1;", m2_theirs="select 2;")
+    up(settings, folder)
+    (folder / "2_theirs.sql").unlink()
+    write(m2_ours="select 3;")
+    with pytest.raises(SetupError, match=r"2_ours\.sql has the number of 2_theirs\.sql, which is applied"):
+        up(settings, folder)
+
+
+def test_a_file_without_a_statement_waits_until_it_has_one(settings, write: Write) -> None:
+    folder = write(m1_a="select 1;", m2_new="-- to be written\n\n")
+    with pytest.raises(SetupError, match=r"2_new\.sql has no statement yet: put SQL into it"):
+        up(settings, folder)
+    assert names(standing(settings, folder).pending) == ["1_a.sql", "2_new.sql"]
+    write(m2_new="-- written\nselect 2;")
+    assert names(up(settings, folder)) == ["1_a.sql", "2_new.sql"]
+
+
 def test_a_database_that_is_newer_than_the_code_is_told(settings, write: Write) -> None:
     folder = write(m1_a="select 1;", m2_b="select 2;")
     up(settings, folder)

@@ -12,7 +12,7 @@ import psycopg2.errors
 from psycopg2.sql import SQL, Identifier
 
 from nucleon.errors import SetupError
-from nucleon.postgres.migrating.files import NO_TRANSACTION, Migration, is_without_transaction, line_of, read, text_of
+from nucleon.postgres.migrating.files import NO_TRANSACTION, Migration, is_without_transaction, line_of, read, statements_in, text_of
 from nucleon.postgres.migrating.session import IDLE, TABLE, Session, Tell, locked, opened, told
 from nucleon.postgres.migrating.standing import Standing, compare
 from nucleon.postgres.settings import Settings
@@ -160,7 +160,7 @@ def _left_behind(session: Session, text: str) -> str:
 
 def _run_file(session: Session, path: Path, text: str) -> None:
     was_open = session.connection.get_transaction_status() != IDLE
-    if text.strip():
+    if any(True for _ in statements_in(text)):
         session.run(text)
     if was_open and session.connection.get_transaction_status() == IDLE:
         raise MigrationFailed(f"{path.name} ended the transaction that it runs in: what stood before is committed, mend it by hand")

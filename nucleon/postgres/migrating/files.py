@@ -40,6 +40,11 @@ class Migration:
         return self.path.name
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing but comments stands in it."""
+        return not any(True for _ in statements_in(self.text))
+
+    @property
     def in_transaction(self) -> bool:
         """Whether the file runs in a transaction, as all do that do not say `-- nucleon: no-transaction`."""
         return not is_without_transaction(self.text)

@@ -30,7 +30,7 @@ def report(settings: Settings, folder: Path) -> tuple[list[tuple[str, str, str, 
         elif number in {one.number for one in found.pending}:
             state = "pending"
         else:
-            state = "edited" if number in {one.number for one in found.edited} else "applied"
+            state = "edited" if number in {one.number for one, _row in found.edited} else "applied"
         at = applied[number].finished_at if number in applied else None
         rows.append((str(number), names[number], state, "" if at is None else at.isoformat(" ", "seconds")))
     return rows, remarks

@@ -23,13 +23,13 @@ class Standing:
     """The difference between a folder and a database.
 
     pending: files that are not applied. late: those of them before one that is applied, from another branch.
-    edited: files that were applied with another text. unknown: applied ones whose file is not here: the database is newer.
+    edited: files that were applied with another text, and what was. unknown: applied ones whose file is not here: the database is newer.
     unfinished: files without transaction whose run broke off.
     """
 
     pending: tuple[Migration, ...]
     late: tuple[Migration, ...]
-    edited: tuple[Migration, ...]
+    edited: tuple[tuple[Migration, Applied], ...]
     unknown: tuple[Applied, ...]
     unfinished: tuple[Migration, ...]
 
@@ -40,11 +40,14 @@ class Standing:
 
     def hindrances(self, *, out_of_order: bool = False) -> Iterator[str]:
         """Say why `nucleon db up` must not go on, and what to do."""
-        for one in self.edited:
-            yield (
-                f"{one.name} was changed after it was applied: put it back as it was and write the change as a new migration "
-                "(`nucleon db new`); in development `nucleon db reset` starts over"
-            )
+        for one, row in self.edited:
+            what = "was changed after it was applied: put it back as it was and write the change as a new migration (`nucleon db new`)"
+            if one.name != row.name:
+                what = f"has the number of {row.name}, which is applied (from another branch?): give it a number after the last"
+            yield f"{one.name} {what}; in development `nucleon db reset` starts over"
+        for one in self.pending:
+            if one.is_empty:
+                yield f"{one.name} has no statement yet: put SQL into it, then `nucleon db up`"
         yield from self._newer()
         if self.late and not out_of_order:
             names = ", ".join(one.name for one in self.late)
@@ -84,7 +87,7 @@ def compare(files: Sequence[Migration], applied: Sequence[Applied]) -> Standing:
         pending=pending,
         late=tuple(one for one in pending if one.number < head),
         edited=tuple(
-            one for one in files if one.number in rows and rows[one.number].finished_at and rows[one.number].checksum != one.checksum
+            (one, row) for one in files if (row := rows.get(one.number)) and row.finished_at is not None and row.checksum != one.checksum
         ),
         unknown=tuple(one for one in applied if one.number not in known),
         unfinished=tuple(one for one in pending if one.number in rows),
