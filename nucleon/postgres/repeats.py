@@ -54,6 +54,14 @@ class _Request:
         self.is_over = False
 
 
+_watching: "list[Repeats]" = []
+
+
+def counted() -> Counter[str]:
+    """Return how many requests of this process repeated a statement, by statement."""
+    return sum((one.counted for one in _watching), Counter())
+
+
 class Repeats:
     """Watches the databases in `limits` (resource name to the count from which a repetition is told) until `stop`.
 
@@ -65,6 +73,7 @@ class Repeats:
         self._limits = dict(limits)
         self._with_places = with_places
         self._current: ContextVar[_Request | None] = ContextVar("nucleon_statements_of_request", default=None)
+        _watching.append(self)
         self._on_query, self._on_request = self._query_ended, self._request_ended  # bound once: hooks compare by identity
         query_ended.add(self._on_query)
         if with_places:
@@ -72,6 +81,7 @@ class Repeats:
 
     def stop(self) -> None:
         """Watch no more."""
+        _watching.remove(self)
         query_ended.remove(self._on_query)
         request_ended.remove(self._on_request)
 

@@ -161,6 +161,7 @@ def test_faults_of_files_are_told_before_anything_runs(settings, write: Write, f
         "savepoint a; rollback to savepoint a; rollback to a;",
         "create function f() returns int language sql begin atomic select 1; select 2; end;",
         "select E'\\'; commit; ';",
+        "/* a /* nested; commit */ ; commit; */ select 1",
         "create table commit_log (id int); comment on table commit_log is 'it''s; commit'; -- ; commit",
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from nucleon import App, green
 from nucleon.hooks import query_ended, request_ended, statement_repeated
 from nucleon.postgres import Postgres
-from nucleon.postgres.repeats import Repeats
+from nucleon.postgres.repeats import Repeats, counted
 from nucleon.testing import Client
 
 HERE = __file__
@@ -100,9 +100,11 @@ def test_repetitions_are_counted_and_spoken_once_for_each_request(client: Client
     try:
         client.get("/items")
         client.get("/items")
+        assert counted() == {READ: 2}
     finally:
         statement_repeated.remove(hear)
         watching.stop()
+    assert counted() == {}
     assert heard == [("postgres", READ, 5)] * 2
     assert watching.counted == {READ: 2}
 
