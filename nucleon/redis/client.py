@@ -149,16 +149,22 @@ class Redis(Offers, redis.Redis):
             data = packed(args)
         if len(data) > self._large_bytes:
             return self._answer_alone(args, options)
+        raws = None
+        if options:
+            options.pop("keys", None)  # for redis-py's cache
+            raws = (True,) if NEVER_DECODE in options else None
         try:
-            reply = self._multiplexer.ask(data, 1, (True,) if NEVER_DECODE in options else None, plan.is_read)
+            reply = self._multiplexer.ask(data, 1, raws, plan.is_read)
         except OtherThread:
             return self._answer_alone(args, options)
         if isinstance(reply, Exception):
             return self._refused(reply, options)
+        if plan.callback is None:
+            return reply
         if options:
-            for name in (NEVER_DECODE, EMPTY_RESPONSE, "keys"):
-                options.pop(name, None)
-        return reply if plan.callback is None else plan.callback(reply, **options)
+            options.pop(NEVER_DECODE, None)
+            options.pop(EMPTY_RESPONSE, None)
+        return plan.callback(reply, **options)
 
     def _answer_alone(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Let redis-py do it over a connection that belongs to this command for as long as it takes."""
@@ -178,6 +184,16 @@ class Redis(Offers, redis.Redis):
         elif EMPTY_RESPONSE in options and isinstance(error, redis.ResponseError):
             return options[EMPTY_RESPONSE]
         raise error
+
+    def get(self, name: Any) -> Any:
+        """Return the value of a key, or None: redis-py's method without what it prepares for a cache of its own."""
+        return self.execute_command("GET", name)
+
+    def set(self, name: Any, value: Any, *args: Any, **options: Any) -> Any:
+        """Set a key: redis-py's method, which has the options; without any there is nothing to look at."""
+        if args or options:
+            return super().set(name, value, *args, **options)
+        return self.execute_command("SET", name, value)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Collect commands and send them in one write; `transaction`: between MULTI and EXEC."""
