@@ -28,8 +28,8 @@ class AccessRefused(ConnectionLost):
     """RabbitMQ refuses the user, its password or the virtual host: not tried again by itself."""
 
 
-class ConnectionBlocked(Away):
-    """RabbitMQ takes no messages just now (a memory or disk alarm)."""
+class ConnectionBlocked(Away, queue.Full):
+    """RabbitMQ takes no messages just now (a memory or disk alarm, or it does not keep up): nothing was sent."""
 
 
 class OutcomeUnknown(Away):

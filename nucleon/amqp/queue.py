@@ -162,7 +162,8 @@ class Queue:
         when the outcome is unknown (duplicates are possible; it gets a message_id). delay, ttl: seconds. properties: fields of
         `Properties` such as message_id, correlation_id, type.
 
-        Raises `OutcomeUnknown`, `Rejected` (a `queue.Full`), `Unroutable` (the queue is gone), `ConnectionLost`, `ConnectionBlocked`.
+        Raises `queue.Full` (`Rejected`: the queue is full; `ConnectionBlocked`: RabbitMQ takes nothing just now), `OutcomeUnknown`,
+        `Unroutable` (the queue is gone), `ConnectionLost`.
         """
         self.prepare(timeout)
         if headers is not None or priority is not None or ttl is not None or properties or retry:
@@ -208,7 +209,10 @@ class Queue:
         return count
 
     def put_nowait(self, body: Any, **properties: Any) -> None:
-        """Put a message without confirm: it may be lost, and nobody is told when it does not reach the queue."""
+        """Put a message without confirm: it may be lost, and nobody is told when it does not reach the queue.
+
+        Waits only while too many bytes are unsent, up to `wait_seconds`; raises `ConnectionBlocked` (a `queue.Full`) then.
+        """
         self.prepare()
         data, encoding = encoded(body, properties)
         self.client.publishers.send("", self.name, data, encoding, is_confirmed=False)

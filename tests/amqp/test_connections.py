@@ -338,3 +338,38 @@ def test_an_alarm_that_was_on_before_is_told_with_the_opening(connect: Callable[
 
 def test_amqplain_sends_a_table_without_its_length() -> None:
     assert encode_table({"LOGIN": "a"})[4:6] == b"\x05L"
+
+
+def test_external_names_the_mechanism_and_shows_no_password(connect: Callable[..., Amqp]) -> None:
+    answers: list[methods.ConnectionStartOk] = []
+
+    def play(talk: Conversation) -> None:
+        talk.expect(PROTOCOL_HEADER)
+        talk.send(method_frame(0, methods.ConnectionStart(0, 9, {}, b"PLAIN EXTERNAL")))
+        (command,) = CommandReader().feed(talk.connection.recv(65_536))
+        assert isinstance(command.method, methods.ConnectionStartOk)
+        answers.append(command.method)
+        talk.send(method_frame(0, methods.ConnectionClose(320, "enough")))
+        talk.connection.recv(65_536)
+
+    with ScriptedPeer(play) as peer:
+        client = connect(url=f"amqp://user:geheim@127.0.0.1:{peer.port}", mechanism="external", wait_seconds=0.3)
+        with pytest.raises(ConnectionLost, match="320 enough"):
+            client.health()
+        client.stop()
+    assert (answers[0].mechanism, answers[0].response) == ("EXTERNAL", b"")
+    assert answers[0].client_properties["capabilities"]["consumer_cancel_notify"]
+
+
+def test_a_broker_that_hangs_up_at_the_login_refuses_it(connect: Callable[..., Amqp]) -> None:
+    def play(talk: Conversation) -> None:
+        talk.expect(PROTOCOL_HEADER)
+        talk.send(method_frame(0, START))
+        talk.connection.recv(65_536)
+
+    with ScriptedPeer(play) as peer:
+        client = connect(url=f"amqp://user:geheim@127.0.0.1:{peer.port}")
+        with pytest.raises(AccessRefused, match="at the login of 'user'") as caught:
+            client.health()
+        assert "geheim" not in str(caught.value)
+        client.stop()

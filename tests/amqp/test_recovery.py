@@ -179,6 +179,46 @@ def test_exclusive_queues_bindings_and_auto_delete_come_back(far: Amqp, proxy: T
         assert consumer.get(10).body == b"2"
 
 
+def test_a_stream_goes_on_behind_the_last_message_taken(far: Amqp, proxy: TcpProxy) -> None:
+    log = far.queue("log", kind="stream")
+    log.put_many(b"%d" % number for number in range(10))
+    with log.consumer(10, offset="first") as consumer:
+        for number in range(3):
+            with consumer.get(5) as message:
+                assert message.body == b"%d" % number
+        proxy.drop()
+        eventually(lambda: far.consuming.recoveries == 2)
+        assert consumer.get(10).body == b"3"
+
+
+def test_a_question_under_way_is_unknown_and_a_later_one_is_answered(far: Amqp, proxy: TcpProxy, broker: Amqp) -> None:
+    service = broker.queue("echo")
+    service.declare()
+    asking = gevent.spawn(far.rpc, "echo", b"1", timeout=20)
+    with service.get(5):
+        proxy.drop()
+        with pytest.raises(OutcomeUnknown, match="may or may not have been answered"):
+            asking.get(timeout=5)
+    again = gevent.spawn(far.rpc, "echo", b"2", timeout=20)
+    with service.get(10) as question:
+        question.reply(b"answer")
+    assert again.get(timeout=10).body == b"answer"
+
+
+def test_a_commit_under_way_is_unknown(far: Amqp, proxy: TcpProxy, jobs: Queue) -> None:
+    jobs.declare()
+
+    def commit() -> None:
+        with far.transaction() as work:
+            work.publish("", "jobs", b"1")
+            proxy.blackhole("to_client")
+            gevent.spawn_later(0.2, proxy.drop)
+
+    with pytest.raises(OutcomeUnknown, match="may or may not have been committed"):
+        gevent.spawn(commit).get(timeout=5)
+    proxy.pass_through()
+
+
 def test_auto_delete_queues_do_not_rise_after_their_last_consumer(far: Amqp, proxy: TcpProxy) -> None:
     passing = far.queue("passing", auto_delete=True)
     with passing.consumer() as consumer:
