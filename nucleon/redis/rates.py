@@ -8,9 +8,11 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Literal
 
-from nucleon.errors import SetupError, TooManyRequests, Unavailable
+from nucleon import green
+from nucleon.errors import DeadlineExceeded, SetupError, TooManyRequests, Unavailable
 from nucleon.redis.patterns import ESCAPED
 from nucleon.redis.scripts import Commands, Script
 
@@ -18,8 +20,9 @@ log = logging.getLogger("nucleon.redis")
 WhenAway = Literal["open", "closed"]
 
 GCRA = Script("""
-local now = tonumber(ARGV[1])
+local now, spare = tonumber(ARGV[1]), 60000
 if now < 0 then
+  spare = 1
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
@@ -27,10 +30,11 @@ local interval, tolerance, cost = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber
 local arrival = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
 local ahead = arrival - now + interval * cost
 if ahead > tolerance then return {0, arrival - now, ahead - tolerance} end
-if cost > 0 then redis.call('SET', KEYS[1], string.format('%.0f', now + ahead), 'PX', math.ceil(ahead / 1000) + 1) end
+if cost > 0 then redis.call('SET', KEYS[1], string.format('%.0f', now + ahead), 'PX', math.ceil(ahead / 1000) + spare) end
 return {1, ahead, 0}
 """)
-"""KEYS theoretical arrival time; ARGV now (negative: the server's clock), interval, tolerance (all in microseconds), cost."""
+"""KEYS theoretical arrival time; ARGV now (negative: the server's clock), interval, tolerance (all in microseconds), cost.
+By another clock than the server's a key is kept for a minute more: that clock may be held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,12 @@ class Rate:
 
     name: of the policy, and part of the key. when_away: with Redis away, "open" lets everything happen, "closed" raises `Unavailable`.
     by: whose requests count together when it is given to a route as `limits=`: "client" (the address), "user" (what auth returned), "all",
-    or a function of the request (None: not limited). each_route: count every route for itself.
+    or a function of the request (None: not limited). each_route: count every route for itself. patience_seconds: for Redis to answer; one
+    that does not is away, and is asked again after `PAUSE_SECONDS`: a limit must not slow down what it protects.
     clock: seconds since the epoch; by default the server's own clock, so that machines need not agree.
     """
+
+    PAUSE_SECONDS = 0.5
 
     def __init__(
         self,
@@ -66,11 +73,12 @@ class Rate:
         when_away: WhenAway = "open",
         by: str | Callable[[Any], object] = "client",
         each_route: bool = False,
+        patience_seconds: float = 0.25,
         clock: Callable[[], float] | None = None,
     ) -> None:
         burst = limit if burst is None else burst
-        if limit < 1 or per_seconds <= 0 or burst < 1:
-            raise SetupError(f"rate {name!r}: limit and burst must be at least 1 and per_seconds more than 0")
+        if limit < 1 or per_seconds <= 0 or burst < 1 or patience_seconds <= 0:
+            raise SetupError(f"rate {name!r}: limit and burst must be at least 1, per_seconds and patience_seconds more than 0")
         if when_away not in ("open", "closed"):
             raise SetupError(f'rate {name!r}: when_away is "open" or "closed", not {when_away!r}')
         if by not in ("client", "user", "all") and not callable(by):
@@ -82,7 +90,8 @@ class Rate:
         self._clock = clock
         self.name, self.limit, self.per_seconds, self.burst, self.when_away = name, limit, per_seconds, burst, when_away
         self._interval = max(1, round(per_seconds * 1_000_000 / limit))  # whole: sums of fractions would miss the limit by one
-        self._is_away = False
+        self.patience_seconds = patience_seconds
+        self._ask_again_at = 0.0
         self.allowed = self.refused = self.unasked = 0
 
     def take(self, key: object = "", cost: int = 1) -> Verdict:
@@ -92,11 +101,17 @@ class Rate:
         """
         now = -1 if self._clock is None else round(self._clock() * 1_000_000)
         place = f"rate:{self.name.translate(ESCAPED)}:{str(key).translate(ESCAPED)}"
+        if monotonic() < self._ask_again_at:
+            return self._unasked(Unavailable("Redis is not available"))
         try:
-            reply = GCRA.run(self._commands, [place], now, self._interval, self._interval * self.burst, cost)
+            with green.deadline(self.patience_seconds):
+                reply = GCRA.run(self._commands, [place], now, self._interval, self._interval * self.burst, cost)
         except Unavailable as error:
             return self._unasked(error)
-        self._is_away = False
+        except DeadlineExceeded:
+            green.check()  # the request's own deadline
+            return self._unasked(Unavailable(f"Redis did not answer within {self.patience_seconds:g} s"))
+        self._ask_again_at = 0.0
         verdict = self._verdict(*reply)
         if cost:
             self.allowed += verdict.allowed
@@ -124,11 +139,13 @@ class Rate:
 
     def _unasked(self, error: Unavailable) -> Verdict:
         self.unasked += 1
+        now = monotonic()
+        if now >= self._ask_again_at:
+            if not self._ask_again_at:  # one line for each time that Redis goes, not one for each request
+                log.warning("rate %r cannot ask Redis (%s): %s", self.name, self.when_away, error)
+            self._ask_again_at = now + self.PAUSE_SECONDS
         if self.when_away == "closed":
             raise error
-        if not self._is_away:  # one line for each time that Redis goes, not one for each request
-            self._is_away = True
-            log.warning("rate %r lets everything through: %s", self.name, error)
         return Verdict(True, self.burst, 0.0, 0.0)
 
     def __repr__(self) -> str:

@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from nucleon import green
-from nucleon.errors import SetupError, TooManyRequests, Unavailable
+from nucleon.errors import DeadlineExceeded, SetupError, TooManyRequests, Unavailable
 from nucleon.redis import Rate, Redis
 from nucleon.secret import Secret
-from nucleon.testing import HeldClock
+from nucleon.testing import HeldClock, eventually
 
 
 @pytest.fixture
@@ -77,18 +78,39 @@ def test_require_raises_429_with_the_time_to_come_back(redis: Redis) -> None:
     assert caught.value.headers["Retry-After"] == "8"
 
 
-def test_with_redis_away_a_rate_is_open_or_closed(redis_server: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_with_redis_away_a_rate_is_open_or_closed(
+    redis_server: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Rate, "PAUSE_SECONDS", 0.001)
     redis = Redis(url=Secret(redis_server.url))
     open_rate, closed = redis.rate("a", 1, per_seconds=60), redis.rate("b", 1, per_seconds=60, when_away="closed")
     redis_server.stop()
     with caplog.at_level(logging.WARNING, "nucleon.redis"):
         assert [open_rate.take("x").allowed for _ in range(3)] == [True] * 3
-    assert caplog.text.count("lets everything through") == 1
+    assert caplog.text.count("cannot ask Redis (open)") == 1
     with pytest.raises(Unavailable):
         closed.take("x")
     redis_server.start()
+    eventually(lambda: open_rate.peek("x").remaining == 1 and not open_rate._ask_again_at)
     assert [open_rate.take("x").allowed for _ in range(2)] == [True, False]
-    assert "3 unasked" in repr(open_rate)
+    redis.stop()
+
+
+def test_a_slow_redis_costs_its_patience_once_and_the_deadline_of_the_request_stays_in_force(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url))
+    rate = redis.rate("a", 1, per_seconds=60, patience_seconds=0.1)
+    hurried = redis.rate("b", 1, per_seconds=60, patience_seconds=5)
+    rate.take("x")
+    redis_server.pause()
+    try:
+        started = monotonic()
+        assert [rate.take("x").allowed for _ in range(20)] == [True] * 20
+        assert monotonic() - started < 0.5, "asked once, not twenty times"
+        with pytest.raises(DeadlineExceeded), green.deadline(0.05):
+            hurried.take("x")
+    finally:
+        redis_server.resume()
+    eventually(lambda: not rate.take("x").allowed)
     redis.stop()
 
 
