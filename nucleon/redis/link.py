@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 from gevent import get_hub
+from gevent.exceptions import BlockingSwitchOutError
 from greenlet import getcurrent, greenlet
 from hiredis import PushNotification
 from redis.exceptions import InvalidResponse
@@ -160,6 +161,8 @@ class Link:
             hub = self.hub
             call.greenlet = getcurrent()
             try:
+                if call.greenlet is hub:  # a callback of the loop: it would wait for itself
+                    raise BlockingSwitchOutError("a Redis command cannot wait in the event loop itself: spawn a greenlet for it")
                 while call.fate == WAITING:
                     hub.switch()
             finally:

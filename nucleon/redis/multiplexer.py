@@ -117,20 +117,18 @@ class Multiplexer:
         check_server(self.settings)
         if self.links and self.links[0].hub is not gevent.get_hub():
             raise OtherThread
-        if not self.links:
-            self._open()
-        best = self._best(size)
-        if best is None:
-            if not self.links:
-                raise Lost("the connection was closed before the command was sent", may_have_run=False)
-            return self._wait_for_room()
-        if best.is_stuck() and len(self.links) < self.settings.shared_connections:
+        if len(self.links) < self.settings.shared_connections and all(link.is_stuck() for link in self.links):
             try:
                 self._open()
-            except Lost:
-                return best
-            return self._best(size) or best
-        return best
+            except (Lost, AuthenticationError):
+                if not self.links:
+                    raise
+        best = self._best(size)
+        if best is not None:
+            return best
+        if not self.links:
+            raise Lost("the connection was closed before the command was sent", may_have_run=False)
+        return self._wait_for_room()
 
     def _best(self, size: int) -> Link | None:
         """The connection with the shortest queue, those that are busy with a large reply last; None: all are full."""
@@ -227,6 +225,9 @@ class Multiplexer:
         )
         self.links.append(self._current)
         self.opened += 1
+        if self._line:
+            self._current.roomy = self._call_in
+            self._call_in(self._current)
 
     def _ended(self, link: Link) -> None:
         self._old.discard(link)

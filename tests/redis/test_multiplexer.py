@@ -8,6 +8,7 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.exceptions import BlockingSwitchOutError
 from redis.exceptions import DataError, ResponseError
 
 from nucleon import green, hooks
@@ -249,3 +250,38 @@ def test_a_greenlet_that_dies_into_the_hub_takes_no_reply_along(redis: Redis) ->
         hub.handle_error = report  # type: ignore[method-assign]
     assert bare.dead
     assert [type(error) for error in seen] == [ZeroDivisionError]
+
+
+def test_a_command_in_a_callback_of_the_loop_is_an_error_and_no_standstill(redis: Redis) -> None:
+    redis.set("k", "v")
+    caught: list[BaseException] = []
+
+    def callback() -> None:
+        try:
+            redis.get("k")
+        except BlockingSwitchOutError as error:
+            caught.append(error)
+
+    gevent.get_hub().loop.run_callback(callback)
+    gevent.sleep(0.01)
+    assert len(caught) == 1
+    assert redis.get("k") == b"v"
+
+
+def test_who_waits_for_room_is_called_in_by_a_new_connection(redis_server: Any) -> None:
+    plain = Redis(url=Secret(redis_server.url))
+    plain.set("large", "x" * 2_000_000)
+    with TcpProxy(redis_server.address) as proxy:
+        redis = Redis(url=Secret(f"redis://127.0.0.1:{proxy.port}"), commands_in_flight=1, wait_seconds=5)
+        redis.ping()
+        proxy.delay(0.02, "to_client")
+        large = green.spawn(redis.get, "large")
+        gevent.sleep(0)
+        early = green.spawn(redis.echo, "early")  # before anybody knows how large the reply is
+        eventually(lambda: redis._multiplexer.links[0].is_stuck())
+        assert redis.echo("late") == b"late"  # type: ignore[no-untyped-call]
+        assert early.get() == b"early"
+        assert not large.ready()
+        large.get()
+        redis.stop()
+    plain.stop()
