@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 from time import time
 
 import msgspec
@@ -29,9 +30,11 @@ class Seal:
     @classmethod
     def of(cls, settings: Settings, collection: str) -> "Seal":
         """Return the seal of a collection. Without a `cursor_key` the DSN is the secret, the same in every worker."""
-        secret = settings.cursor_key or settings.dsn
-        text = "" if secret is None else secret.reveal()
-        return cls(hashlib.blake2b(text.encode(), person=b"nucleon cursors").digest(), collection.encode(), settings.cursor_seconds)
+        if settings.cursor_key is not None:
+            key = hashlib.blake2b(settings.cursor_key.reveal().encode(), person=b"nucleon cursors").digest()
+        else:
+            key = _key_from_dsn("" if settings.dsn is None else settings.dsn.reveal())
+        return cls(key, collection.encode(), settings.cursor_seconds)
 
     def cursor(self, texts: Texts) -> str:
         """Return the cursor for what follows a key."""
@@ -57,6 +60,12 @@ class Seal:
 
     def _signature(self, payload: bytes) -> bytes:
         return hmac.digest(self.key, self.collection + b"\0" + payload, "sha256")[:SIGNATURE_BYTES]
+
+
+@lru_cache(maxsize=16)
+def _key_from_dsn(dsn: str) -> bytes:
+    """Return a key that costs 50 ms to make, once in a process: whoever has a cursor must not try passwords of the database quickly."""
+    return hashlib.scrypt(dsn.encode(), salt=b"nucleon cursors", n=2**14, r=8, p=1, dklen=32)
 
 
 def _refused(message: str) -> Invalid:
