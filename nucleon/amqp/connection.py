@@ -83,10 +83,10 @@ class Connection:
         quarter = opened.heartbeat_seconds / 4
         self._tick_due = monotonic() + quarter
         self._heart: Any = get_hub().loop.timer(quarter, quarter, ref=False)
+        self.transport.start(self._take, self._lost)
         for method in opened.early:
             self._control(method)
-        self.transport.start(self._take, self._lost)
-        if quarter:
+        if quarter and self.error is None:
             self._heart.start(self._beat)
 
     @property

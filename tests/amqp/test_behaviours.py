@@ -173,3 +173,67 @@ def test_a_tight_loop_of_publishes_lets_others_run(broker: Amqp, jobs: Queue) ->
     watching.kill()
     assert turns > 10
     assert eventually(lambda: jobs.qsize() == 5000)
+
+
+def test_a_socket_that_takes_no_more_pushes_back_and_loses_no_byte(connect: Connect, proxy: TcpProxy, jobs: Queue) -> None:
+    far = connect(proxy)
+    target = far.queue("jobs")
+    target.put(b"first")
+    proxy.blackhole("to_server")
+    bodies = [bytes([number]) * 1_000_003 for number in range(40)]
+    confirms = []
+    with pytest.raises(queue.Full, match="bytes are unsent"):
+        for body in bodies:
+            confirms.append(target.put_async(body, timeout=0.3))
+    assert 0 < len(confirms) < 40
+    putting = gevent.spawn(target.put, b"last", timeout=30)  # waits for room
+    proxy.pass_through()
+    putting.get(timeout=30)
+    for confirm in confirms:
+        confirm.wait(10)
+    for expected in [b"first", *bodies[: len(confirms)], b"last"]:
+        with jobs.get(10) as message:
+            assert message.body == expected
+
+
+def test_a_window_that_is_full_pushes_back(connect: Connect, proxy: TcpProxy, jobs: Queue) -> None:
+    far = connect(proxy, window=3)
+    target = far.queue("jobs")
+    target.put(b"0")
+    proxy.blackhole("to_client")
+    confirms = [target.put_async(b"%d" % number) for number in range(1, 4)]
+    with pytest.raises(queue.Full, match="confirmed none of 3 messages"):
+        target.put_async(b"no", timeout=0.2)
+    waiting = [gevent.spawn(target.put, b"%d" % number) for number in range(4, 8)]
+    gevent.sleep(0.05)
+    waiting.pop().kill()
+    proxy.pass_through()
+    gevent.joinall(waiting, timeout=10, raise_error=True)
+    assert all(confirm.is_done for confirm in confirms)
+    assert [jobs.get(5).body for _ in range(7)] == [b"%d" % number for number in range(7)]
+
+
+def test_a_refused_message_among_many_is_the_one_that_is_told(broker: Amqp) -> None:
+    small = broker.queue("small", max_length=2, overflow="reject-publish")
+    confirms = [small.put_async(b"%d" % number) for number in range(4)]
+    outcomes = []
+    for confirm in confirms:
+        try:
+            confirm.wait(5)
+            outcomes.append(True)
+        except queue.Full:
+            outcomes.append(False)
+    kept = [number for number, was_taken in enumerate(outcomes) if was_taken]
+    assert len(kept) < 4
+    assert [small.get(5).body for _ in kept] == [b"%d" % number for number in kept]
+
+
+def test_several_greenlets_may_wait_for_one_confirm(connect: Connect, proxy: TcpProxy) -> None:
+    far = connect(proxy)
+    target = far.queue("jobs")
+    target.put(b"0")
+    proxy.delay(0.1, "to_client")
+    confirm = target.put_async(b"1")
+    waiting = [gevent.spawn(confirm.wait, 5) for _ in range(3)]
+    gevent.joinall(waiting, raise_error=True)
+    assert "taken" in repr(confirm)

@@ -83,22 +83,26 @@ def bytes_of(command: Command) -> bytes:
 
 
 @given(TABLES)
+@settings(deadline=None)
 def test_a_table_is_read_as_it_was_written(table: dict[str, Any]) -> None:
     encoded = encode_table(table)
     assert read_table(encoded, 0) == (table, len(encoded))
 
 
 @given(METHODS)
+@settings(deadline=None)
 def test_a_method_is_read_as_it_was_written(method: Method) -> None:
     assert decode_method(encode_method(method)) == method
 
 
 @given(PROPERTIES)
+@settings(deadline=None)
 def test_properties_are_read_as_they_were_written(properties: Properties) -> None:
     assert decode_properties(encode_properties(properties)) == properties
 
 
 @given(some.lists(COMMANDS, max_size=5), some.data())
+@settings(deadline=None)
 def test_commands_survive_every_cut(commands: list[Command], data: Any) -> None:
     stream = PROTOCOL_HEADER + b"".join(map(bytes_of, commands))
     cuts = sorted(data.draw(some.lists(some.integers(0, len(stream)), max_size=8)))
@@ -109,14 +113,14 @@ def test_commands_survive_every_cut(commands: list[Command], data: Any) -> None:
 
 
 @given(some.binary(max_size=400))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_bytes_give_commands_or_the_protocols_error(stream: bytes) -> None:
     with suppress(MalformedFrame):
         CommandReader().feed(stream)
 
 
 @given(some.sampled_from([1, 2]), some.sampled_from(list(BY_NUMBER)), some.binary(max_size=200))
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_any_payload_gives_a_command_or_the_protocols_error(kind: int, number: int, rest: bytes) -> None:
     start = number.to_bytes(4, "big") if kind == 1 else b"\x00\x3c\x00\x00"
     deliver = method_frame(1, methods.BasicDeliver("tag", 1)) if kind == 2 else b""
@@ -125,6 +129,7 @@ def test_any_payload_gives_a_command_or_the_protocols_error(kind: int, number: i
 
 
 @given(COMMANDS, some.integers(0, 4000), OCTETS)
+@settings(deadline=None)
 def test_one_changed_byte_gives_commands_or_the_protocols_error(command: Command, place: int, octet: int) -> None:
     stream = bytearray(bytes_of(command))
     stream[place % len(stream)] = octet
@@ -172,6 +177,7 @@ SIMPLE = some.booleans() | some.integers(-(2**31), 2**31 - 1) | SHORT | MOMENTS 
 
 
 @given(some.dictionaries(SHORT.filter(bool), SIMPLE, max_size=6))
+@settings(deadline=None)
 def test_pamqp_reads_the_same_table(table: dict[str, Any]) -> None:
     assert oracle_decode.field_table(encode_table(table))[1] == table
 
@@ -307,6 +313,7 @@ def test_pika_writes_the_same_bytes(theirs: Any, ours: Method) -> None:
 
 
 @given(some.dictionaries(SHORT.filter(bool), some.booleans() | some.integers(-(2**63), 2**63 - 1) | SHORT | some.none(), max_size=6))
+@settings(deadline=None)
 def test_pika_reads_the_same_properties(headers: dict[str, Any]) -> None:
     ours = Properties("text/plain", headers=headers, delivery_mode=2, priority=9, message_id="m", expiration="60000")
     theirs = pika.BasicProperties().decode(encode_properties(ours))

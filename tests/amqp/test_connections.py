@@ -10,7 +10,7 @@ import gevent.socket
 import gevent.ssl
 import pytest
 import trustme
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 from private_servers import PrivateRabbit
 
@@ -52,9 +52,9 @@ def test_addresses_are_read_as_rabbitmq_specifies(url: str, hosts: object, user:
 def test_query_parameters_go_over_the_settings() -> None:
     url = "amqps://h/?heartbeat=3&channel_max=7&frame_max=9000&connection_timeout=2500"
     url += "&verify=verify_none&cacertfile=/ca.pem&auth_mechanism=EXTERNAL"
-    _, settings = address_from(Settings(url=Secret(url)))
-    assert (settings.heartbeat_seconds, settings.channel_max, settings.frame_max, settings.connect_seconds) == (3, 7, 9000, 2.5)
-    assert (settings.verify, settings.ca_file, settings.mechanism) == (False, "/ca.pem", "external")
+    _, changed = address_from(Settings(url=Secret(url)))
+    assert (changed.heartbeat_seconds, changed.channel_max, changed.frame_max, changed.connect_seconds) == (3, 7, 9000, 2.5)
+    assert (changed.verify, changed.ca_file, changed.mechanism) == (False, "/ca.pem", "external")
 
 
 UNREADABLE = ["http://h", "amqp://h:x", "amqp://h:99999", "amqp://h/a/b", "amqp://h?colour=red", "amqp://h?heartbeat=x", "amqp://[::1"]
@@ -68,6 +68,7 @@ def test_addresses_that_cannot_be_read_are_a_setup_error_without_the_password(ur
 
 
 @given(some.text(max_size=80))
+@settings(deadline=None)
 def test_any_address_is_read_or_refused(text: str) -> None:
     with suppress(SetupError):
         address_from(Settings(url=Secret("amqp://" + text)))
@@ -138,16 +139,20 @@ class TlsFront:
         self._listener.listen(16)
         self.port = int(self._listener.getsockname()[1])
         self._greenlets = [gevent.spawn(self._accept)]
+        self._sockets: list[gevent.socket.socket] = []
 
     def _accept(self) -> None:
         while True:
-            client, _ = self._listener.accept()
+            plain, _ = self._listener.accept()
+            client = self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+            self._sockets.append(client)
             self._greenlets.append(gevent.spawn(self._serve, client))
 
-    def _serve(self, client: gevent.socket.socket) -> None:
+    def _serve(self, client: gevent.ssl.SSLSocket) -> None:
         server = gevent.socket.socket()
+        self._sockets.append(server)
         try:
-            client = self._context.wrap_socket(client, server_side=True)
+            client.do_handshake()
             server.connect(self._upstream)
             back = gevent.spawn(_pump, server, client)
             self._greenlets.append(back)
@@ -161,7 +166,8 @@ class TlsFront:
 
     def close(self) -> None:
         gevent.killall(self._greenlets)
-        self._listener.close()
+        for one in (self._listener, *self._sockets):
+            one.close()
 
 
 def _pump(source: gevent.socket.socket, sink: gevent.socket.socket) -> None:
