@@ -152,6 +152,7 @@ def all_of_them(after, customer, database: Postgres):
             "the statement has no column prize: it has id,",
         ),
         ('db.insert(Item, "items", {}, owner=3)', "the table has no column owner: it has id, name"),
+        ('db.insert(Item, "items", {"nam": "x", "price": 1})', "the table has no column nam: it has id, name"),
         ('db.update(Item, "itmes", {}, id=3)', 'relation "itmes" does not exist'),
         ('db.delete("items", ident=3)', "the table has no column ident"),
         ('db.query("select id, name from items where id = %s", Item)', "Item.price has no column"),
@@ -161,6 +162,38 @@ def all_of_them(after, customer, database: Postgres):
 def test_each_fault_is_told_with_what_to_do(check: Check, call: str, said: str) -> None:
     report = check(f"def function():\n    {call}\n")
     assert any(said in line for line in report.faults), report
+
+
+def test_the_fields_of_a_written_model_are_columns_of_the_table(check: Check) -> None:
+    report = check("""
+from nucleon import Patch
+
+class New(Model):
+    name: str
+    colour: str
+
+class Fitting(Model):
+    name: str
+    price: Decimal
+
+def insert(body: New, good: Fitting):
+    db.insert(Item, "items", good)
+    db.insert(Item, "items", body)
+
+def change(body: Patch[New]):
+    def inner():
+        return db.update(Item, "items", body, id=1)
+    return inner
+
+def unknown(body, other: dict[str, str], again: New):
+    again = {"name": "x"}
+    db.insert(Item, "items", body)
+    db.insert(Item, "items", other)
+    db.insert(Item, "items", again)
+""")
+    missing = [line for line in report.faults if "the table has no column colour: it has id, name" in line]
+    assert [line.partition(": ")[0].partition(":")[2] for line in missing] == ["33", "37"], report.faults
+    assert report.checked == 6
 
 
 def test_a_fault_in_a_statement_of_several_lines_is_told_with_its_own_line(check: Check, tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args, get_origin
 
+import msgspec
+
+from nucleon.message import Patch
 from nucleon.postgres.client import Postgres
 
 KIND_FIRST = {"one": 1, "maybe_one": 1, "all": 1, "stream": 1, "page": 2, "insert": 1, "upsert": 1, "update": 1}
@@ -153,8 +156,21 @@ class Reader:
             return replace(call, kind=dict if kind is None else self._kind(kind, scope), values=None, names=None)
         if call.method in ON_TABLES:
             table = ".".join(f'"{part}"' for part in str(call.text).split("."))
-            return replace(call, text=f"select * from {table}", columns=call.names or frozenset(), values=0, names=frozenset())
+            written = self._written(rest[0], scope) if rest and call.method != "delete" else frozenset()
+            columns = (call.names or frozenset()) | written
+            return replace(call, text=f"select * from {table}", columns=columns, values=0, names=frozenset())
         return call
+
+    def _written(self, node: ast.expr, scope: Scope) -> frozenset[str]:
+        """Return the columns that a dict display, or a parameter annotated with a model or its `Patch`, surely may write; else none."""
+        if isinstance(node, ast.Dict):
+            return frozenset(str(key.value) for key in node.keys if isinstance(key, ast.Constant))
+        looking: Scope | None = scope
+        while isinstance(node, ast.Name) and looking is not None and node.id not in looking.assigned:
+            if (annotation := looking.parameters.get(node.id)) is not None:
+                return _columns_of(self._kind(annotation, Scope(None, None)))
+            looking = None if node.id in looking.parameters else looking.outer
+        return frozenset()
 
     def _place_of_statement(self, method: str, node: ast.Call, scope: Scope) -> int:
         if method in KIND_FIRST:
@@ -240,6 +256,15 @@ class Reader:
             if len(fitting) == 1:
                 return fitting[0]
         raise Unseen(f"{name} is a parameter")
+
+
+def _columns_of(kind: Any) -> frozenset[str]:
+    """Return the columns that a value of a model, or of `Patch` of one, may name."""
+    is_patch = get_origin(kind) is Patch
+    model = get_args(kind)[0] if is_patch else kind
+    if not (isinstance(model, type) and issubclass(model, msgspec.Struct)):
+        return frozenset()
+    return frozenset(field.name if is_patch else field.encode_name for field in msgspec.structs.fields(model))
 
 
 def _item(thing: Any, key: Any, node: ast.Subscript) -> Any:
