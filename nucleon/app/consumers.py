@@ -71,6 +71,13 @@ class Consumers:
             self._running = [_Crew(one) for one in self._compiled if is_configured(one.resource)]
         return len(self._running)
 
+    def declare(self) -> None:
+        """Make the queues of the consumers, with what they are bound to, before any of them runs. Raises `AmqpError`."""
+        assert self._compiled is not None, "the app is started first"
+        for one in self._compiled:
+            if is_configured(one.resource):
+                queues_of(one).declare()
+
     def are_ready(self) -> bool:
         """Tell whether every consumer that runs has its queue."""
         return all(crew.is_ready() for crew in self._running)

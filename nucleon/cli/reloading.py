@@ -11,7 +11,8 @@ from types import FrameType
 from nucleon.errors import SetupError
 
 WATCHED = (".py", ".toml", ".sql", ".html")
-PATIENCE_SECONDS = 40.0
+DRAIN_SECONDS = 2.0  # a stream of events that a browser listens to never ends by itself, and nobody wants to wait for it here
+PATIENCE_SECONDS = 10.0
 
 
 def watch(words: Sequence[str], project: Path) -> int:
@@ -55,9 +56,10 @@ def _started(words: Sequence[str]) -> "subprocess.Popen[bytes]":
 
 def _stop(served: "subprocess.Popen[bytes]") -> None:
     if served.poll() is None:
-        served.terminate()
-        try:
-            served.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            served.kill()
-    served.wait()
+        for number, seconds in ((signal.SIGTERM, DRAIN_SECONDS), (signal.SIGQUIT, PATIENCE_SECONDS), (signal.SIGKILL, None)):
+            served.send_signal(number)
+            try:
+                served.wait(seconds)
+                return
+            except subprocess.TimeoutExpired:
+                print(f"requests still run after {seconds:g} s: cut off", file=sys.stderr, flush=True)

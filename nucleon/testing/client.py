@@ -61,6 +61,9 @@ class Client(Calls):
 
     def __enter__(self) -> "Client":
         self.application.start()
+        consumers = getattr(self.application, "consumers", None)
+        if self.broker is not None and consumers:
+            consumers.declare()  # as in a service that runs: what the first request publishes finds its exchange and its queue
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -188,10 +188,10 @@ class Order(Model):
 
 @app.post("/orders", status=202)
 def place(body: Order) -> None:
-    broker.queue("orders", kind="quorum").put(body)
+    broker.publish("shop", "order.created", body)  # nobody but the consumer declares exchange and queue
 
 
-@app.consume("orders", retries=2)
+@app.consume("orders", exchange="shop", key="order.created", retries=2)
 def on_order(body: Order) -> None:
     seen.append(body.id)
     if len(seen) < 3:
