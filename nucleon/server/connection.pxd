@@ -17,6 +17,7 @@ cdef class Connection:
     cdef public Py_ssize_t _slow_bytes
     cdef public Py_ssize_t _slow_ticks
     cdef public object early
+    cdef public bint is_events
     cdef public object body
     cdef public bint eof
     cdef public RequestHead head

@@ -38,12 +38,14 @@ class Connection:
     pending: bytes received and not used yet. worker: what runs the request. waiting: the greenlet that waits for the client.
     since: the tick at which the current wait began; is_idle: it is for the next request, not for the rest of a head.
     may_hold: the answer may wait in `held` for those behind it. early: the body whose head left before the application returned.
+    is_events: the answer is a stream of events, which has no end of its own.
     The callbacks run in the hub.
     """
 
     __slots__ = (
         "_dropped_bytes", "_head_seen", "_io", "_paused", "_slow_bytes", "_slow_ticks", "body", "early", "eof", "head", "held",
-        "is_idle", "late", "may_hold", "overdue_at", "peer", "pending", "scheme", "server", "since", "state", "waiting", "wire", "worker",
+        "is_events", "is_idle", "late", "may_hold", "overdue_at", "peer", "pending", "scheme", "server", "since", "state", "waiting",
+        "wire", "worker",
     )  # fmt: skip
 
     def __init__(self, server: Core, wire: Wire, peer: str, scheme: str = "http") -> None:
@@ -70,6 +72,7 @@ class Connection:
         self._slow_bytes = 0
         self._slow_ticks = 0
         self.early: Any = None
+        self.is_events = False
         self._io: Any = server.loop.io(wire.fd, _READ)
         self._io.start(self.on_readable)
 
@@ -181,6 +184,7 @@ class Connection:
         self._slow_bytes = 0
         self._slow_ticks = 0
         self.early = None
+        self.is_events = False
 
     def _send_held(self) -> None:
         """The worker waits: nothing behind it will take the held answers along. Runs in the hub, and never waits."""

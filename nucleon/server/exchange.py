@@ -157,6 +157,7 @@ def _send_stream(connection: Connection, head: RequestHead, response: Response, 
     if stream is None:
         try:
             reply = _composed(head, response, -1, keep_alive)
+            connection.is_events = (response.header("content-type") or "").startswith("text/event-stream")
             first = next(pieces, b"") if reply.framing else b""
             stream = Stream(connection, reply)
             stream.send(first)

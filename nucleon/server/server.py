@@ -114,6 +114,8 @@ class Server(Core):
         ends = monotonic() + (self.settings.drain_seconds if seconds is None else seconds)
         self.draining = True
         self._close_idle(ends)
+        for worker in list(self._workers):
+            self.loop.run_callback(worker.end_events)
         if self.running:
             self.drained.clear()
             self.drained.wait(max(0.0, ends - monotonic()))

@@ -130,6 +130,12 @@ class Worker:
             log.info("the client of %s has gone: the request is ended", self.connection.head)
         self.kill()
 
+    def end_events(self) -> None:
+        """The server stops: a stream of events ends, and its client connects again (WHATWG HTML 9.2.3). Runs in the hub."""
+        if self.connection is not None and self.connection.is_events:
+            log.info("the events of %s end with the server", self.connection.head)
+            self.kill()
+
     def kill(self) -> None:
         """End the greenlet. Runs in the hub."""
         self.greenlet.throw(gevent.GreenletExit)

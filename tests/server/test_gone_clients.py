@@ -87,6 +87,23 @@ def test_the_end_of_input_from_a_trusted_proxy_means_that_the_client_has_gone() 
         assert served.app.ended == [("GET", "GreenletExit")]
 
 
+def endless_events(_environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+    start_response("200 OK", [("Content-Type", "text/event-stream; charset=utf-8")])
+    yield b"data: 1\n\n"
+    gevent.event.Event().wait()
+
+
+def test_a_stream_of_events_does_not_hold_up_a_stop(caplog: pytest.LogCaptureFixture) -> None:
+    with hosted(endless_events) as served, socket.create_connection(served.address, timeout=10) as listener:
+        listener.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"data: 1" in listener.recv(1000)
+        with caplog.at_level(logging.INFO, "nucleon.server"):
+            served.server.stop_accepting()
+            assert served.server.drain(20) == 0
+        assert listener.recv(1000) == b""
+    assert "end with the server" in caplog.text
+
+
 def big_answers(_environ: dict[str, Any], start_response: Any) -> Any:
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"x" * 20_000_000]
