@@ -62,8 +62,13 @@ class Amqp:
         self.name = name
 
     def start(self) -> None:
-        """Be ready in this worker, after the fork; opens nothing."""
-        self._open = None
+        """Be ready in this worker, after the fork; opens nothing. What was open before is left without a word: it is the parent's."""
+        opened, self._open = self._open, None
+        for consumer in list(self.consumers):
+            consumer.end()
+        if opened is not None:
+            opened.publishing.drop()
+            opened.consuming.drop()
         self.is_started, self.is_stopped = True, False
 
     def stop(self) -> None:

@@ -99,14 +99,24 @@ class Link:
 
     def stop(self) -> None:
         """Close the connection and never open another."""
+        connection = self._given_up()
+        if connection is not None:
+            connection.close()
+
+    def drop(self) -> None:
+        """Close the socket without a word, and never open another: after a fork the connection is the parent's."""
+        connection = self._given_up()
+        if connection is not None:
+            connection.drop()
+
+    def _given_up(self) -> Connection | None:
         self._is_stopped = True
         self._settled.set()
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.kill()
         connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.close()
+        return connection
 
     def _supervise(self) -> None:
         if self._supervisor is None and not self._is_stopped:

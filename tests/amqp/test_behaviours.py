@@ -147,6 +147,16 @@ def test_a_client_may_start_again_after_it_was_stopped(broker: Amqp, jobs: Queue
     jobs.put(b"2")
 
 
+def test_a_client_that_starts_anew_leaves_what_was_open(broker: Amqp, jobs: Queue) -> None:
+    jobs.put(b"1")
+    jobs.get(5)
+    before = broker.consuming.connection
+    assert before is not None
+    broker.start()  # as a worker does after the fork
+    assert not before.is_open and not broker.consumers
+    assert jobs.get(5).redelivered
+
+
 def test_a_blocked_loop_is_named_when_a_connection_dies_of_it(connect: Connect) -> None:
     client = connect(heartbeat_seconds=1)
     connection = client.publishing.get()
