@@ -187,6 +187,9 @@ class Link:
             self.connection = connection
             self.recoveries += 1
             self._settled.set()
+            if self._last is not None:
+                log.warning("%s connection: it is open again", self.role)
+                self._last = None
 
     def _pause(self, why: object) -> None:
         """Wait before the next attempt: longer each time, with jitter."""

@@ -162,7 +162,7 @@ def body_reader(kind: Any, default: Any) -> Reader:
         except msgspec.ValidationError as error:
             raise Faulty("body", _faults_of_json(data, decoded, error)) from None
         except (ValueError, RecursionError) as error:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
-            raise BadRequest(f"the body is not JSON: {error}") from None
+            raise BadRequest(_why_no_json(data, error)) from None
         if checks_finite and (b"NaN" in data or b"nan" in data or b"nf" in data):
             wrong = [(pointer, "Expected a finite number") for pointer in non_finite(value)]
             if wrong:
@@ -189,6 +189,12 @@ def _form(call: Call) -> dict[str, list[str]]:
     return call.form()
 
 
+def _why_no_json(data: bytes, error: Exception) -> str:
+    if not data:
+        return "a JSON body is needed, and the request has none"
+    return "the body is not UTF-8 (RFC 8259 section 8.1)" if isinstance(error, UnicodeDecodeError) else f"the body is not JSON: {error}"
+
+
 def _require_json(content_type: str | None) -> None:
     media, _, parameters = (content_type or "").lower().partition(";")
     media = media.strip()
@@ -204,7 +210,7 @@ def _faults_of_json(data: bytes, kind: Any, error: msgspec.ValidationError) -> l
     try:
         raw = msgspec.json.decode(data)
     except (ValueError, RecursionError) as broken:
-        raise BadRequest(f"the body is not JSON: {broken}") from None
+        raise BadRequest(_why_no_json(data, broken)) from None
     return faults_of(raw, kind) or [fault_from(error)]
 
 

@@ -39,12 +39,12 @@ def serve(plan: Plan) -> int:
     settings: process.Settings = plan.config.sections["process"]
     if plan.config.environment in EMBEDDED_ENVIRONMENTS and ("process", "workers") not in plan.config.origins:
         settings = replace(settings, workers=1)
+    names = [listener.getsockname() for listener in plan.sockets]
     try:
         with one_speaker() as is_speaker:
             return process.run(settings, plan.sockets, lambda sockets: _work(plan, sockets, is_speaker(), settings))
     finally:
-        for listener in plan.sockets:
-            name = listener.getsockname()
+        for listener, name in zip(plan.sockets, names, strict=True):
             listener.close()
             if isinstance(name, str) and os.path.exists(name):
                 os.unlink(name)
@@ -75,6 +75,8 @@ def _work(plan: Plan, sockets: list[socket.socket], is_speaker: bool, settings: 
         print(f"serving {plan.ask.target} on {where} ({program.config.environment}, {workers})", file=sys.stderr, flush=True)
     is_stopping.wait()
     server.stop_accepting()
+    for one in sockets:
+        one.close()
     draining = gevent.spawn(drained, consumers, settings.drain_seconds)
     cancelled = server.drain(settings.drain_seconds)
     draining.join()

@@ -30,7 +30,8 @@ log = logging.getLogger("nucleon.process")
 def run(settings: Settings, sockets: list[socket.socket], work: Work) -> int:
     """Run `work(sockets)` in workers until SIGTERM or SIGINT, and return the exit code.
 
-    SIGTERM, SIGINT: workers get SIGTERM and finish what runs. A second SIGINT, or SIGQUIT: they stop at once.
+    SIGTERM, SIGINT: workers get SIGTERM and finish what runs; the master closes `sockets`, and `work` closes its copies, so that new
+    clients are refused meanwhile. A second SIGINT, or SIGQUIT: they stop at once.
     SIGHUP: new workers start, then the old ones finish; when the new ones fail, the old ones stay.
     Returns 0 after a stop in which every worker left by itself, 1 when one had to be killed or when all the first
     workers failed (their errors are on standard error). Raises SetupError in a process that gevent has patched.
@@ -163,6 +164,8 @@ class Master:
         if self._quick or not self._stopping:
             log.info("%s: %s", number.name, "stopping at once" if self._quick else "stopping when the running requests are done")
             self._stopping = True
+            for listener in self._sockets:
+                listener.close()  # with those of the workers: who comes now is refused at once, instead of waiting for nobody
             self._dismiss(list(self._workers.values()))
 
     def _dismiss(self, workers: list[Worker]) -> None:

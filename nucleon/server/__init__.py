@@ -2,5 +2,6 @@
 
 from nucleon.server.server import Server
 from nucleon.server.settings import Settings
+from nucleon.server.tls import certificate_of
 
-__all__ = ["Server", "Settings"]
+__all__ = ["Server", "Settings", "certificate_of"]

@@ -16,7 +16,7 @@ from nucleon.server.connection import Connection
 from nucleon.server.core import Core
 from nucleon.server.proxies import TrustedProxies
 from nucleon.server.settings import Settings
-from nucleon.server.tls import Certificate, TlsWire
+from nucleon.server.tls import TlsWire, certificate_of
 from nucleon.server.wire import Wire
 from nucleon.server.worker import Worker
 
@@ -38,7 +38,7 @@ class Server(Core):
         self.proxies = proxies if proxies else None
         self._announcers = TrustedProxies(self.settings.proxy_protocol, "proxy_protocol")
         self._arrivals: set[Arrival] = set()
-        self._certificate = self._certificate_of(self.settings)
+        self._certificate = certificate_of(self.settings)
         self._renew_at = monotonic() + RENEWAL_SECONDS
         respond = getattr(application, "respond", None)
         if callable(respond):
@@ -56,12 +56,6 @@ class Server(Core):
         self._accepting = False
         self._exhaustion_logged = False
         self._stopped = gevent.event.Event()
-
-    @staticmethod
-    def _certificate_of(settings: Settings) -> Certificate | None:
-        if not settings.tls_certificate:
-            return None
-        return Certificate(settings.tls_certificate, settings.tls_key, settings.tls_client_authority)
 
     @property
     def busy(self) -> list[Connection]:

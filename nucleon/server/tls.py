@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 from nucleon.errors import SetupError
+from nucleon.server.settings import Settings
 from nucleon.server.wire import RECEIVE_BYTES, Wire
 
 log = logging.getLogger("nucleon.server")
@@ -83,6 +84,13 @@ _NOT_TLS = b"This port speaks TLS: write https:// in front of the address.\n"
 _PLAIN_ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(_NOT_TLS), _NOT_TLS)
 )
+
+
+def certificate_of(settings: Settings) -> Certificate | None:
+    """Return the certificate that the settings name, or None when they name none. Raises `SetupError`."""
+    if not settings.tls_certificate:
+        return None
+    return Certificate(settings.tls_certificate, settings.tls_key, settings.tls_client_authority)
 
 
 class TlsWire(Wire):

@@ -431,3 +431,12 @@ def test_a_count_of_tries_that_somebody_made_up_does_no_harm(
     client.drain()
     assert len(tries) in (1, 2)
     assert len(fake.queue("orders.dead")) == 1
+
+
+def test_the_log_tells_that_a_lost_connection_is_open_again(
+    app: App, broker: Amqp, client: Client, fake: FakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.queue("orders").put(b"1")
+    assert "open again" not in caplog.text  # the first time is no news
+    fake.cut()
+    eventually(lambda: "publishing connection: it is open again" in caplog.text)

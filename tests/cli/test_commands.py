@@ -91,6 +91,14 @@ def test_routes_check_config_and_run_work_without_a_server(project: Path) -> Non
     assert nucleon("run", "double", "--number", "21", "--loud", folder=project).stdout == "42!\n"
 
 
+def test_check_finds_files_of_tls_that_cannot_be_used(project: Path) -> None:
+    (project / "config").mkdir()
+    (project / "config" / "default.toml").write_text('[server]\ntls_certificate = "/nowhere/cert.pem"\n')
+    done = nucleon("check", folder=project)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "[server] tls_certificate /nowhere/cert.pem" in done.stderr and "no such file" in done.stderr
+
+
 def test_a_wsgi_callable_is_served_until_sigterm(tmp_path: Path) -> None:
     (tmp_path / "foreign.py").write_text(
         "def app(environ, start_response):\n    start_response('200 OK', [('Content-Type', 'text/plain')])\n    return [b'hi']\n"

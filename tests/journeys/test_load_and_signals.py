@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
+from gevent import socket as green_socket
 from service_fixtures import make_tables
 
 from nucleon import green
@@ -29,6 +30,25 @@ def test_requests_that_run_at_sigterm_finish_and_the_service_exits_with_0(miniat
     answers = [request.get(timeout=30) for request in requests]
     assert [(answer.status, answer.json()) for answer in answers] == [(200, {"slept": 1.0})] * 5
     assert miniature.wait() == 0
+
+
+def test_who_comes_while_the_service_stops_is_refused_at_once(serve: Serve, fresh_postgres_dsn: str) -> None:
+    service = serve("miniature:app", "--workers", "2", dsn=fresh_postgres_dsn)
+    request = green.spawn(lambda: service.get("/slow/2.0").status)
+    eventually(lambda: sum(established_to(service.port, pid) for pid in service.worker_pids()))
+    service.signal(signal.SIGTERM)
+
+    def is_refused() -> bool:
+        try:
+            green_socket.create_connection(service.address, timeout=5).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    eventually(is_refused)
+    assert not request.ready()
+    assert request.get(timeout=30) == 200
+    assert service.wait() == 0
 
 
 def test_a_worker_that_was_killed_is_replaced(miniature: LiveServer) -> None:
