@@ -4,6 +4,7 @@ How is studied once for each type and shape of row. The types of the values are 
 what clients send, and a row that an older release wrote must stay readable.
 """
 
+import re
 import types
 import typing
 from collections import Counter
@@ -28,6 +29,8 @@ Columns = tuple[tuple[str, int], ...]
 
 KNOWN_TYPES = frozenset({*psycopg2.extensions.string_types, JSON, JSONB, BYTEA})
 """OIDs that psycopg2 makes values of; others come as text."""
+
+NUMBERS = re.compile(r"\[(\d+)\]")
 
 _name_and_type = attrgetter("name", "type_code")
 
@@ -155,22 +158,23 @@ def _record(kind: Any, wanted: list[Field], found: list[Field], columns: Columns
     kept = [names.index(field.name) for field in found] if positional else [at for at, name in enumerate(names) if name in by_name]
     kinds: Any = tuple[tuple(by_name[names[at]] for at in kept)]  # type: ignore[misc]
     many: Any = list[kinds]
+    told = (kind, [names[at] for at in kept])
     pick = _picker(kept, len(names), _texts(kept, columns, by_name))
     keep: Callable[[Row], Row] = pick or tuple
     if positional and pick is None:
         return Reader(
-            lambda row: kind(*_converted(row, kinds)),
-            lambda rows: list(starmap(kind, _converted(rows, many))),
+            lambda row: kind(*_converted(row, kinds, told)),
+            lambda rows: list(starmap(kind, _converted(rows, many, told, 1))),
         )
     if positional:
         return Reader(
-            lambda row: kind(*_converted(keep(row), kinds)),
-            lambda rows: list(starmap(kind, _converted(list(map(keep, rows)), many))),
+            lambda row: kind(*_converted(keep(row), kinds, told)),
+            lambda rows: list(starmap(kind, _converted(list(map(keep, rows)), many, told, 1))),
         )
     keys = [_attribute_of(kind, names[at]) for at in kept]
 
     def read(rows: Sequence[Row]) -> list[Any]:
-        return [kind(**dict(zip(keys, row, strict=True))) for row in _converted([keep(row) for row in rows], many)]
+        return [kind(**dict(zip(keys, row, strict=True))) for row in _converted([keep(row) for row in rows], many, told, 1)]
 
     return Reader(lambda row: read((row,))[0], read)
 
@@ -216,8 +220,20 @@ def _from_text(read: Text, value: Any) -> Any:
         raise StatementFailed("a row does not fit the type it is read as") from error
 
 
-def _converted(values: Any, kind: Any) -> Any:
+def _converted(values: Any, kind: Any, told: tuple[Any, Sequence[str]] = (None, ()), depth: int = 0) -> Any:
+    """Return the values as `kind`. told: the type and the columns that an error names; depth: where a column's number stands in its path."""
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        raise StatementFailed("a row does not fit the type it is read as") from error
+        raise StatementFailed(_misfit(str(error), *told, depth)) from error
+
+
+def _misfit(error: str, kind: Any, columns: Sequence[str], depth: int) -> str:
+    """Return which column does not fit; what it holds stands in the error, which only the log gets."""
+    _, found, path = error.rpartition(" - at `$")
+    places = NUMBERS.findall(path) if found else []
+    if len(places) <= depth:
+        return "a row does not fit the type it is read as"
+    is_null = "got `null`" in error and "".join(f"[{place}]" for place in places[: depth + 1]) == path.rstrip("`")
+    reason = "is null: let the field be `... | None`, or the statement give another value" if is_null else "is of another type than its field"
+    return f"a row does not fit {kind.__name__}: its column {columns[int(places[depth])]} {reason}"

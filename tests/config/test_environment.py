@@ -40,3 +40,16 @@ def test_a_log_record_is_one_line_with_the_request_id() -> None:
         request_id.reset(token)
     assert stream.getvalue().count("\n") == 1
     assert stream.getvalue().endswith("INFO shop a\\nb\\x1b[2J request_id=r-1\n")
+
+
+def test_for_people_a_traceback_stands_below_its_line_indented() -> None:
+    formatter = OneLine(is_for_people=True)
+    try:
+        raise ValueError("no\n2026-11-23 INFO shop forged\x1b[2J")
+    except ValueError as error:
+        record = logging.LogRecord("shop", logging.ERROR, "", 1, "a\nb", (), (type(error), error, error.__traceback__))
+    first, *trace = formatter.format(record).split("\n")
+    assert first.endswith("ERROR shop a\\nb")
+    assert trace[0] == "    Traceback (most recent call last):" and trace[-1] == "    2026-11-23 INFO shop forged\\x1b[2J"
+    assert all(line.startswith("    ") for line in trace)
+    assert "\n" not in OneLine().format(record)

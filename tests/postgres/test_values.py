@@ -11,7 +11,7 @@ import pytest
 from psycopg2.extras import DateTimeTZRange, NumericRange
 
 from nucleon.message import Len, Model
-from nucleon.postgres import StatementFailed
+from nucleon.postgres import Postgres, StatementFailed
 
 BERLIN = datetime.timezone(datetime.timedelta(hours=2))
 
@@ -187,3 +187,29 @@ def test_constraints_are_for_clients_and_types_are_for_rows(db):
         db.all(Limited, "select 'x' as nam")
     with pytest.raises(StatementFailed, match="several columns name"):
         db.all(Limited, "select 'x' as name, 'y' as name")
+
+
+def test_a_row_that_does_not_fit_names_the_type_and_the_column(db: Postgres) -> None:
+    class Part(Model):
+        size: int
+
+    class Item(Model):
+        id: int
+        part: Part
+        note: str = ""
+
+    def fault_of(*columns: str) -> str:
+        with pytest.raises(StatementFailed) as first:
+            db.one(Item, f"select {', '.join(columns)}")
+        with pytest.raises(StatementFailed) as all_rows:
+            db.all(Item, f"select {', '.join(columns)}")
+        assert str(first.value) == str(all_rows.value)
+        return str(first.value)
+
+    part = """'{"size": 1}'::json as part"""
+    null = "a row does not fit Item: its column note is null: let the field be `... | None`, or the statement give another value"
+    assert fault_of("1 as id", part, "null as note") == null
+    assert fault_of("null::text as note", part, "1 as id") == null
+    assert fault_of("1 as id", part, "7 as note") == "a row does not fit Item: its column note is of another type than its field"
+    inner = """'{"size": null}'::json as part"""
+    assert fault_of("1 as id", inner) == "a row does not fit Item: its column part is of another type than its field"
