@@ -76,10 +76,11 @@ def settings_of(application: Any, ask: Ask) -> Config:
     return load(types, environment=ask.environment, folder=ask.config_folder, flags=ask.flags, is_open=not ours)
 
 
-def prepared(ask: Ask, *, announce: bool = True, with_schema: bool = True) -> Program:
+def prepared(ask: Ask, *, announce: bool = True, with_schema: bool = True, only_databases: bool = False) -> Program:
     """Import the application, load its settings, start what development lacks, configure and check it. Raises `SetupError`.
 
-    with_schema: see that the databases have the migrations of this code, too.
+    with_schema: see that the databases have the migrations of this code, too. only_databases: servers of other rooms may be missing, as in
+    a step of a deployment that migrates and knows nothing else.
     """
     application = imported(ask)
     config = settings_of(application, ask)
@@ -87,8 +88,9 @@ def prepared(ask: Ask, *, announce: bool = True, with_schema: bool = True) -> Pr
     ours = is_ours(application)
     if ours:
         config = with_embedded(config, ask.target.project, announce=announce)
-        refuse_missing_servers(config, application.optional)
-        if announce:
+        others = {name for name, one in application.resources.items() if only_databases and getattr(one, "kind", None) != "postgres"}
+        refuse_missing_servers(config, application.optional | others)
+        if announce and not only_databases:
             tell_what_is_off(application, config)
         application.configure(config.sections)
         application.check()
@@ -100,7 +102,7 @@ def prepared(ask: Ask, *, announce: bool = True, with_schema: bool = True) -> Pr
 
 def databases_in(ask: Ask) -> list[Database]:
     """Return the PostgreSQL databases of the application, as they are; missing servers are started in development. Raises `SetupError`."""
-    program = prepared(ask, announce=False, with_schema=False)
+    program = prepared(ask, announce=False, with_schema=False, only_databases=True)
     return databases_of(program.application, program.config, ask.target)
 
 

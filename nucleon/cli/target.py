@@ -10,6 +10,8 @@ from typing import Any
 
 from nucleon.errors import SetupError
 
+HOUSE = Path(__file__).parents[1]
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -89,5 +91,6 @@ def _said(module: str, error: Exception) -> str:
         return f"cannot import {module}: {error.msg} ({error.filename}, line {error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
     frames = traceback.StackSummary.from_list([one for one in frames if "importlib" not in one.filename and one.filename != __file__])
-    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    theirs = [one for one in frames if not Path(one.filename).is_relative_to(HOUSE)] or frames  # where they called us, not where we refused
+    place = f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
     return f"cannot import {module}: {type(error).__name__}: {error}{place}"

@@ -84,6 +84,13 @@ def test_a_module_that_fails_is_named_with_its_line(project: Path) -> None:
     assert "ZeroDivisionError" in done.stderr and "app.py, line 2" in done.stderr
 
 
+def test_a_route_that_is_refused_is_named_where_it_is_written(project: Path) -> None:
+    (project / "app.py").write_text(APP + "\n@app.get('/b', limit=3)\ndef b() -> int: ...\n")
+    said = nucleon("check", folder=project).stderr
+    line = (project / "app.py").read_text().splitlines().index("@app.get('/b', limit=3)") + 1
+    assert "there is no extra limit" in said and f"app.py, line {line})" in said
+
+
 def test_routes_check_config_and_run_work_without_a_server(project: Path) -> None:
     assert "/hello/{name}" in nucleon("routes", folder=project).stdout
     assert "is fine" in nucleon("check", folder=project).stdout

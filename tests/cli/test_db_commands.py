@@ -61,6 +61,19 @@ def test_a_migration_from_new_to_down(project: Path, fresh_postgres_dsn: str) ->
     assert run(project, "db", "down", "--yes", **production).stdout.endswith("[postgres] 1 undone\n")
 
 
+def test_a_step_that_migrates_needs_no_address_but_the_databases(project: Path, fresh_postgres_dsn: str) -> None:
+    others = "from nucleon.amqp import Amqp\nfrom nucleon.redis import Redis\ncache = app.use(Redis())\nbroker = app.use(Amqp())\n"
+    (project / "app.py").write_text(APP + others)
+    (project / "migrations").mkdir()
+    (project / "migrations" / "0001_items.sql").write_text("create table items (id int)")
+    production = {"DATABASE_URL": fresh_postgres_dsn, "NUCLEON_ENV": "production"}
+    for words in (("up",), ("status",), ("check",)):
+        done = run(project, "db", *words, **production)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    refused = run(project, "serve", "--bind", "127.0.0.1:0", **production)
+    assert refused.returncode == 1 and "[redis] url" in refused.stderr and "[amqp] url" in refused.stderr
+
+
 def test_reset_is_for_development_and_test_and_asks_before_it_empties_a_configured_server(project: Path, fresh_postgres_dsn: str) -> None:
     (project / "migrations").mkdir()
     (project / "migrations" / "1_items.sql").write_text("create table items (id int);")

@@ -22,7 +22,7 @@ def command(target: str | None, environment: str | None, folder: str | None) -> 
     from nucleon.errors import SetupError
 
     ask = ask_from(target, environment, folder)
-    program = prepared(ask)
+    program = prepared(ask, only_databases=True)
     resources = {name: one for name, one in getattr(program.application, "resources", {}).items() if getattr(one, "kind", "") == "postgres"}
     if not resources:
         raise SetupError(f"{ask.target} uses no PostgreSQL: db = app.use(Postgres())")
