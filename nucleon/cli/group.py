@@ -78,6 +78,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    line = " ".join(message.split())
+    line = "; ".join(" ".join(fault.split()) for fault in message.splitlines() if fault.strip())
     click.echo(f"nucleon: {line}", err=True)
     sys.exit(status)

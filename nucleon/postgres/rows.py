@@ -221,7 +221,7 @@ def _from_text(read: Text, value: Any) -> Any:
 
 
 def _converted(values: Any, kind: Any, told: tuple[Any, Sequence[str]] = (None, ()), depth: int = 0) -> Any:
-    """Return the values as `kind`. told: the type and the columns that an error names; depth: where a column's number stands in its path."""
+    """Return the values as `kind`. told: the type and the columns that an error names; depth: where in its path a column is."""
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
@@ -235,5 +235,7 @@ def _misfit(error: str, kind: Any, columns: Sequence[str], depth: int) -> str:
     if len(places) <= depth:
         return "a row does not fit the type it is read as"
     is_null = "got `null`" in error and "".join(f"[{place}]" for place in places[: depth + 1]) == path.rstrip("`")
-    reason = "is null: let the field be `... | None`, or the statement give another value" if is_null else "is of another type than its field"
+    reason = "is of another type than its field"
+    if is_null:
+        reason = "is null: let the field be `... | None`, or the statement give another value"
     return f"a row does not fit {kind.__name__}: its column {columns[int(places[depth])]} {reason}"
