@@ -44,7 +44,7 @@ def test_consumers_are_listed_with_the_routes_and_counted_by_check(project: Path
     listed = nucleon("routes", folder=project).stdout.splitlines()[-1]
     assert listed.split()[:6] == ["CONSUME", "orders", "<", "shop", "order.created", "order.changed"]
     assert "app.on_order" in listed and "app.py:" in listed
-    assert "0 routes, 1 consumers" in nucleon("check", folder=project).stdout
+    assert "0 routes, 1 consumer" in nucleon("check", folder=project).stdout
 
 
 def test_an_optional_broker_that_is_not_set_is_told_in_one_line(project: Path) -> None:
