@@ -11,7 +11,7 @@ from types import FrameType
 from nucleon.errors import SetupError
 
 WATCHED = (".py", ".toml", ".sql", ".html")
-DRAIN_SECONDS = 2.0  # a stream of events that a browser listens to never ends by itself, and nobody wants to wait for it here
+DRAIN_SECONDS = 2.0  # a stream may never end by itself, and nobody wants to wait for it here
 PATIENCE_SECONDS = 10.0
 
 

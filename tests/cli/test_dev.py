@@ -16,10 +16,10 @@ APP = "from nucleon import App\n\napp = App('small')\n"
 
 STREAM = """
 import time
-from nucleon import Events
+from collections.abc import Iterator
 
 @app.get("/ticks")
-def ticks() -> Events[int]:
+def ticks() -> Iterator[int]:
     yield 1
     time.sleep(3600)
 """
