@@ -4,6 +4,7 @@ from nucleon.redis.answers import Answers
 from nucleon.redis.cache import Cache, Keeping
 from nucleon.redis.cached import Cached
 from nucleon.redis.client import Redis
+from nucleon.redis.cluster import RedisCluster
 from nucleon.redis.consumers import Consumption
 from nucleon.redis.counters import Counter
 from nucleon.redis.groups import Delivery, Group
@@ -20,6 +21,6 @@ from nucleon.redis.topics import Topic
 
 __all__ = [
     "Answers", "Cache", "Cached", "Consumption", "Counter", "Delivery", "Gap", "Group", "Held", "Hub", "Idempotency", "Keeping",
-    "Lease", "LeaseLost", "LeaseTaken", "Message", "Pipeline", "PubSub", "Rate", "Redis", "Session", "Sessions", "Settings",
+    "Lease", "LeaseLost", "LeaseTaken", "Message", "Pipeline", "PubSub", "Rate", "Redis", "RedisCluster", "Session", "Sessions", "Settings",
     "Stream", "Subscription", "SubscriptionClosed", "Topic", "Verdict",
 ]  # fmt: skip
