@@ -13,6 +13,8 @@ from nucleon.amqp.codec import Properties, encode_properties
 from nucleon.amqp.confirms import Confirm
 from nucleon.amqp.errors import AccessRefused, ChannelClosed, ConnectionLost, OutcomeUnknown
 from nucleon.amqp.link import Link
+from nucleon.message.request import Request
+from nucleon.message.trace import TRACEPARENT, trace_from
 
 JSON_PROPERTIES = Properties(content_type="application/json", delivery_mode=2)
 TEXT_PROPERTIES = Properties(content_type="text/plain; charset=utf-8", delivery_mode=2)
@@ -26,6 +28,7 @@ def encoded(body: Any, given: dict[str, Any] | None = None) -> tuple[bytes, byte
     """Return a body and its encoded properties: bytes as they are, str as UTF-8, everything else as JSON.
 
     given: fields of `Properties`, which go over those that follow from the body; `ttl` in seconds is turned into `expiration`.
+    In a request, or the handling of a message, its id and its trace go along in the headers unless they are given.
     Raises `ValueError` or `TypeError` for what AMQP cannot carry.
     """
     if isinstance(body, bytes):
@@ -36,22 +39,37 @@ def encoded(body: Any, given: dict[str, Any] | None = None) -> tuple[bytes, byte
         data, properties, plain = bytes(body), BYTES_PROPERTIES, PERSISTENT
     else:
         data, properties, plain = msgspec.json.encode(body), JSON_PROPERTIES, _JSON
-    request_id = hooks.request_id.get()
-    if not given and request_id is None:
+    if not given and hooks.request_id.carrier() is None:
         return data, plain
-    return data, encode_properties(_with(properties, given or {}, request_id))
+    return data, encode_properties(_with(properties, given or {}))
 
 
-def _with(properties: Properties, given: dict[str, Any], request_id: str | None) -> Properties:
+def _with(properties: Properties, given: dict[str, Any]) -> Properties:
     changes = {name: value for name, value in given.items() if value is not None}
     ttl = changes.pop("ttl", None)
     if ttl is not None:
         if ttl < 0:
             raise ValueError(f"ttl must not be negative, not {ttl}")
         changes["expiration"] = str(round(ttl * 1000))
-    if request_id is not None and REQUEST_ID_HEADER not in (changes.get("headers") or {}):
-        changes["headers"] = {**(changes.get("headers") or {}), REQUEST_ID_HEADER: request_id}
+    inherited = _inherited(changes.get("headers") or {})
+    if inherited:
+        changes["headers"] = {**(changes.get("headers") or {}), **inherited}
     return msgspec.structs.replace(properties, **changes)
+
+
+def _inherited(headers: dict[str, Any]) -> dict[str, str]:
+    """Return what a message takes over from the request or message that it is published in, and `headers` do not say."""
+    cause = hooks.request_id.carrier()
+    if cause is None:
+        return {}
+    inherited: dict[str, str] = {}
+    if REQUEST_ID_HEADER not in headers:
+        inherited[REQUEST_ID_HEADER] = cause if isinstance(cause, str) else cause.id
+    if isinstance(cause, Request) and TRACEPARENT not in headers:
+        trace = trace_from(cause.fields)
+        if trace is not None:
+            inherited.update(trace.handed_on().fields())
+    return inherited
 
 
 class Publishers:

@@ -199,7 +199,7 @@ def _tried(compiled: Compiled, message: "Message") -> Exception | None:
         deadline_at.set(monotonic() + one.deadline)
     try:
         request = request_from(message, one.queue)
-        hooks.request_id.set(request.id)
+        hooks.request_id.set(request)  # itself, not its id: its trace goes on with what the handler publishes
         refuse_what_was_lost_too_often(one, message)
         compiled.handle(message, request)
     except Exception as error:  # noqa: BLE001  whatever a handler raises, its message is put off or given up

@@ -225,6 +225,46 @@ def test_the_request_id_goes_along(app: App, broker: Amqp, client: Client) -> No
     assert seen == ["abc-1", "abc-1", "orders"]
 
 
+def test_the_trace_goes_from_the_request_to_its_messages_and_theirs(app: App, broker: Amqp, client: Client, fake: FakeBroker) -> None:
+    seen: list[str | None] = []
+
+    @app.post("/orders", status=202)
+    def place(body: Order) -> None:
+        broker.publish("", "orders", body)
+
+    @app.consume("orders")
+    def on_order(body: Order, message: Message) -> None:
+        seen.append(message.headers.get("traceparent"))
+        broker.publish("", "notes", body)
+
+    for queue, kind in (("orders", "quorum"), ("notes", "classic")):
+        broker.queue(queue, kind=kind).declare()
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    for number, parent in enumerate([f"00-{trace}-b7ad6b7169203331-01", "00-malformed-01", None]):
+        given = {} if parent is None else {"traceparent": parent, "tracestate": "a=1"}
+        assert client.post("/orders", json={"id": number}, headers=given).status == 202
+    client.drain()
+    notes = [message.headers for message in fake.queue("notes").ready]
+    traced = [note for note in notes if "traceparent" in note]
+    assert len(notes) == 3 and len(traced) == 1
+    assert all("tracestate" not in note for note in notes if note is not traced[0])
+    handed_on = [one for one in (*seen, traced[0]["traceparent"]) if one is not None]
+    assert [one.split("-")[1::2] for one in handed_on] == [[trace, "01"]] * 2
+    assert len({"b7ad6b7169203331", *(one.split("-")[2] for one in handed_on)}) == 3
+    assert traced[0]["tracestate"] == "a=1"
+
+
+def test_headers_that_are_given_go_over_the_trace_of_the_request(app: App, broker: Amqp, client: Client, fake: FakeBroker) -> None:
+    @app.post("/orders", status=202)
+    def place(body: Order) -> None:
+        broker.publish("", "notes", body, headers={"traceparent": "mine", "x": 1})
+
+    broker.queue("notes").declare()
+    client.post("/orders", json={"id": 1}, headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-00", "tracestate": "a=1"})
+    headers = fake.queue("notes").ready[0].headers
+    assert (headers["traceparent"], headers["x"], "tracestate" in headers) == ("mine", 1, False)
+
+
 def test_listeners_hear_how_each_message_went(app: App, broker: Amqp, client: Client) -> None:
     heard: list[tuple[str, str | None]] = []
 
