@@ -18,7 +18,7 @@ from nucleon.postgres.adapters import register_parameters
 from nucleon.postgres.connect import Setup, opener
 from nucleon.postgres.connection import install
 from nucleon.postgres.cursors import Seal
-from nucleon.postgres.errors import TransactionMisused, problem_from
+from nucleon.postgres.errors import Away, OutcomeUnknown, TransactionMisused, problem_from
 from nucleon.postgres.following import Following
 from nucleon.postgres.hosts import Conninfo
 from nucleon.postgres.listening import PAYLOAD_BYTES, Channels, Listener
@@ -205,6 +205,10 @@ class Postgres(Tables, Paging, Queries, Streaming):
                     raise TransactionMisused("the statement began a transaction and left it open: use transaction()")
                 clean = not slot.touched and self._resets_seldom
                 return result
+            except Away as problem:
+                if problem.may_have_written:
+                    raise OutcomeUnknown("the connection was lost during a statement: the change may or may not have happened") from problem
+                raise
             except Problem as problem:
                 if attempt == RETRIES_OF_ONE_STATEMENT or not is_retryable(problem):
                     raise

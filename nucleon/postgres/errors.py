@@ -41,11 +41,16 @@ class StatementFailed(Problem):
 
 
 class OutcomeUnknown(Problem):
-    """The connection was lost during COMMIT: the transaction may or may not have been committed. It is never tried again by itself."""
+    """The connection was lost during COMMIT, or during a statement outside a transaction that may write: it may or may not have happened.
+
+    It is never tried again by itself, and it is no 503: clients try those again.
+    """
 
 
 class Away(Unavailable):
-    """The database cannot be reached, is starting, full or read-only."""
+    """The database cannot be reached, is starting, full or read-only; or the connection was lost, and nothing was written."""
+
+    may_have_written = False
 
 
 CONFLICTS = {"23505": AlreadyExists, "23P01": AlreadyExists, "23503": StillReferenced}

@@ -17,7 +17,7 @@ from nucleon.green import deadline_at
 from nucleon.hooks import query_ended
 from nucleon.pool import Pool, Slot
 from nucleon.postgres.connection import Connection
-from nucleon.postgres.errors import ConstraintFailed, StatementFailed, problem_from
+from nucleon.postgres.errors import Away, ConstraintFailed, StatementFailed, problem_from
 from nucleon.postgres.rows import Columns, Row, columns_of
 
 Statement = str | Composable
@@ -36,6 +36,9 @@ CONTROLS_TRANSACTION = re.compile(
     r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:begin|start\s+transaction|commit|end|rollback|abort|savepoint|release|prepare\s+transaction)\b",
     re.IGNORECASE | re.DOTALL,
 )
+
+READS = re.compile(r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:select|with|values|table|show|explain)\b", re.IGNORECASE | re.DOTALL)
+WRITES_TOO = re.compile(r"\b(?:insert|update|delete|merge|into)\b", re.IGNORECASE)
 
 
 class Result(NamedTuple):
@@ -69,6 +72,11 @@ def controls_transaction(statement: str) -> bool:
 def touches_session(statement: str) -> bool:
     """Tell whether a statement may leave something behind in the session (settings, temporary tables, locks, LISTEN)."""
     return TOUCHES_SESSION.search(statement) is not None
+
+
+def may_write(statement: str) -> bool:
+    """Tell whether a statement is more than a plain read. (A select that calls a function which writes passes for one.)"""
+    return READS.match(statement) is None or WRITES_TOO.search(statement) is not None
 
 
 def run(
@@ -114,7 +122,10 @@ def send(slot: Slot[Connection], statement: Statement, parameters: Parameters, p
             connection.suspect = False  # the cancel has arrived: it cannot hit a later statement
         if failure.pgcode == "25006" and not connection.is_misplaced():
             raise StatementFailed("a read-only transaction cannot write") from failure
-        raise problem_from(failure, expired=connection.expired) from failure
+        problem = problem_from(failure, expired=connection.expired)
+        if isinstance(problem, Away) and isinstance(failure, psycopg2.OperationalError) and not failure.pgcode:
+            problem.may_have_written = may_write(text)  # with a code the server has said that it did not
+        raise problem from failure
     except ValueError as failure:
         if "NUL" in str(failure):  # psycopg2 refuses it before anything is sent, so there is no code
             raise ConstraintFailed("a text value has a NUL character, which PostgreSQL cannot store") from failure
