@@ -1,6 +1,7 @@
 """Ours and the peers, one after another: the server on core 0, wrk on core 1, one table.
 
-    python benchmarks/http.py --peers-python bench/bin/python [--seconds 5] [--postgres DSN] [--redis URL] [--only ours]
+    python benchmarks/http.py --peers-python bench/bin/python [--seconds 5] [--postgres DSN] [--redis URL] [--only nucleon]
+                               [--loads "row|queries|updates|fortunes"]
 
 CPU is the time of the server's processes (user and system, from /proc) divided by the answers that wrk counted: on a busy machine it is
 the figure to trust. A peer whose packages are missing is shown as "not installed". No figure is a test.
@@ -57,9 +58,9 @@ PEERS = [
         database=True,
     ),
     Peer(
-        "uvicorn, FastAPI",
+        "uvicorn, FastAPI, asyncpg",
         ["-m", "uvicorn", *WEB, "--no-access-log", "--log-level", "error", "--timeout-keep-alive", "30", "fastapi_app:app"],
-        ("uvicorn", "fastapi", "psycopg_pool", "redis"),
+        ("uvicorn", "fastapi", "asyncpg", "redis"),
         database=True,
     ),
 ]
@@ -85,11 +86,14 @@ LOADS = {  # name: path, body; "bare" applications answer only the BARE ones
     "typed path, query": ("/items/42?limit=5&search=abc", ""),
     "POST 1 KB": ("/echo", SMALL),
     "POST 1 MB": ("/upload", "x" * 1_000_000),
-    "one row": ("/row", ""),
-    "20 queries": ("/rows", ""),
+    "one row": ("/db", ""),
+    "20 queries": ("/queries?n=20", ""),
+    "20 reads, 20 updates": ("/updates?n=20", ""),
+    "fortunes": ("/fortunes", ""),
     "Redis GET": ("/cached", ""),
 }
 BARE = ("JSON", "JSON, 10 fields", "JSON, pipelined", "JSON, 1000 connections", "JSON, new connections")
+DATABASE = ("one row", "20 queries", "20 reads, 20 updates", "fortunes")
 PIPELINED = """init = function(args)
   local one = wrk.format()
   local all = {}
@@ -223,6 +227,15 @@ def measure_idle(pid: int, port: int) -> list[str]:
     return [f"{grown / IDLE / 1024:.2f} KB each", "", "", "", f"{(before + grown) / 1e6:.0f}", str(lost)]
 
 
+def loads_of(peer: Peer, arguments: argparse.Namespace) -> list[str]:
+    """Return what this peer is measured with."""
+    loads = list(BARE) if peer.bare else ["JSON", "typed path, query", "POST 1 KB", "POST 1 MB"]
+    if peer.database:
+        loads += DATABASE if arguments.postgres else ()
+        loads += ["Redis GET"] if arguments.redis else []
+    return [load for load in loads if re.search(arguments.loads, load)]
+
+
 def rows_of(peer: Peer, python: str, arguments: argparse.Namespace) -> Iterator[list[str]]:
     """Yield the rows of one peer; a fault of one load is a row, not an end."""
     if not peer.ours and not is_installed(python, peer.needs):
@@ -230,14 +243,15 @@ def rows_of(peer: Peer, python: str, arguments: argparse.Namespace) -> Iterator[
         return
     environment = {**os.environ, "BENCH_POSTGRES": arguments.postgres, "BENCH_REDIS": arguments.redis}
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE / "apps")])
-    loads = list(BARE) if peer.bare else ["JSON", "typed path, query", "POST 1 KB", "POST 1 MB"]
-    if peer.database:
-        loads += ["one row", "20 queries"] if arguments.postgres else []
-        loads += ["Redis GET"] if arguments.redis else []
+    loads = loads_of(peer, arguments)
+    if not loads:
+        return
     try:
         with running(peer, python, environment) as (pid, port):
             for load in loads:
                 yield [peer.name, load, *measure(pid, port, load, arguments.seconds)]
+        if arguments.loads:
+            return
         with running(peer, python, environment) as (pid, port):
             wrk(port, "JSON", 1)
             yield [peer.name, f"{IDLE} idle", *measure_idle(pid, port)]
@@ -251,13 +265,17 @@ def main() -> None:
     parser.add_argument("--peers-python", default=sys.executable, help="the interpreter with benchmarks/requirements.txt")
     parser.add_argument("--postgres", default="", help="DSN of a PostgreSQL server")
     parser.add_argument("--redis", default="", help="URL of a Redis server")
-    parser.add_argument("--only", default="", help="only servers whose name contains this")
+    parser.add_argument("--only", default="", help="only servers whose name this regular expression finds")
+    parser.add_argument("--loads", default="", help="only loads that this regular expression finds; leaves out the idle connections")
     arguments = parser.parse_args()
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if arguments.postgres:
+        environment = {**os.environ, "BENCH_POSTGRES": arguments.postgres}
+        subprocess.run([sys.executable, "world.py"], check=True, cwd=HERE / "apps", env=environment)
     rows = []
     for peer in PEERS:
-        if arguments.only in peer.name:
+        if re.search(arguments.only, peer.name):
             for row in rows_of(peer, sys.executable if peer.ours else arguments.peers_python, arguments):
                 rows.append(row)
                 print(" ".join(row), file=sys.stderr)

@@ -2,9 +2,13 @@
 
 import os
 import queue
+from random import randint, sample
 
 import falcon
 import redis
+
+ONE = "select id, number from bench_world where id = %s"
+UPDATE = "update bench_world w set number = v.number from unnest(%s::int[], %s::int[]) v (id, number) where w.id = v.id"
 
 
 class Greet:
@@ -36,7 +40,7 @@ class Database:
         for _ in range(10):
             self.free.put(None)
 
-    def one(self, sql, *args):
+    def run(self, sql, *args):
         import psycopg2
 
         connection = self.free.get()
@@ -49,24 +53,41 @@ class Database:
                 connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(sql, args)
-                found = cursor.fetchone()
+                names = [column.name for column in cursor.description or ()]
+                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()] if names else []
         finally:
             self.free.put(connection)
-        return {"id": found[0], "name": found[1]}
 
 
 database = Database()
 cache = redis.from_url(os.environ.get("BENCH_REDIS") or "redis://127.0.0.1:1")
 
 
-class Row:
+class One:
     def on_get(self, _request, response):
-        response.media = database.one("select 1 as id, 'one' as name")
+        response.media = database.run(ONE, randint(1, 10000))[0]
 
 
-class Rows:
+class Queries:
+    def on_get(self, request, response):
+        response.media = [database.run(ONE, randint(1, 10000))[0] for _ in range(request.get_param_as_int("n", default=1))]
+
+
+class Updates:
+    def on_get(self, request, response):
+        count = request.get_param_as_int("n", default=1)
+        numbers = [database.run(ONE, key)[0] for key in sorted(sample(range(1, 10001), count))]
+        for each in numbers:
+            each["number"] = randint(1, 10000)
+        database.run(UPDATE, [each["id"] for each in numbers], [each["number"] for each in numbers])
+        response.media = numbers
+
+
+class Fortunes:
     def on_get(self, _request, response):
-        response.media = [database.one("select %s::int as id, 'one' as name", number) for number in range(20)]
+        found = database.run("select id, message from bench_fortunes")
+        found.append({"id": 0, "message": "added while the request is answered"})
+        response.media = sorted(found, key=lambda fortune: fortune["message"])
 
 
 class Cached:
@@ -75,6 +96,10 @@ class Cached:
 
 
 app = falcon.App()
-for path, resource in {"json": Greet, "echo": Echo, "upload": Upload, "row": Row, "rows": Rows, "cached": Cached}.items():
+RESOURCES = {
+    "json": Greet, "echo": Echo, "upload": Upload, "db": One, "queries": Queries, "updates": Updates, "fortunes": Fortunes,
+    "cached": Cached,
+}  # fmt: skip
+for path, resource in RESOURCES.items():
     app.add_route("/" + path, resource())
 app.add_route("/items/{item_id:int}", Item())

@@ -2,24 +2,26 @@
 
 import os
 from contextlib import asynccontextmanager
+from random import randint, sample
 
-import psycopg_pool
+import asyncpg
 import redis.asyncio
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
 POSTGRES, REDIS = os.environ.get("BENCH_POSTGRES"), os.environ.get("BENCH_REDIS")
-pool = psycopg_pool.AsyncConnectionPool(POSTGRES or "", min_size=4, max_size=10, open=False)
 cache = redis.asyncio.from_url(REDIS or "redis://127.0.0.1:1")
 
 
 @asynccontextmanager
-async def lifespan(_app):
+async def lifespan(app):
     if POSTGRES:
-        await pool.open()
+        parts = dict(part.split("=", 1) for part in POSTGRES.split())
+        names = {"host": "host", "port": "port", "user": "user", "dbname": "database", "password": "password"}
+        app.state.pool = await asyncpg.create_pool(**{names[name]: value for name, value in parts.items()}, min_size=4, max_size=10)
     yield
     if POSTGRES:
-        await pool.close()
+        await app.state.pool.close()
 
 
 app = FastAPI(lifespan=lifespan)
@@ -35,9 +37,18 @@ class Order(BaseModel):
     lines: list[int]
 
 
-class Row(BaseModel):
+class Number(BaseModel):
     id: int
-    name: str
+    number: int
+
+
+class Fortune(BaseModel):
+    id: int
+    message: str
+
+
+ONE = "select id, number from bench_world where id = $1"
+UPDATE = "update bench_world w set number = v.number from unnest($1::int[], $2::int[]) v (id, number) where w.id = v.id"
 
 
 @app.get("/json")
@@ -66,21 +77,33 @@ async def upload(request: Request) -> dict[str, int]:
     return {"size": len(await request.body())}
 
 
-@app.get("/row")
-async def row() -> Row:
-    async with pool.connection() as connection:
-        found = await (await connection.execute("select 1 as id, 'one' as name")).fetchone()
-    return Row(id=found[0], name=found[1])
+@app.get("/db")
+async def db() -> Number:
+    return Number(**await app.state.pool.fetchrow(ONE, randint(1, 10000)))
 
 
-@app.get("/rows")
-async def rows() -> list[Row]:
-    result = []
-    async with pool.connection() as connection:
-        for number in range(20):
-            found = await (await connection.execute("select %s::int as id, 'one' as name", (number,))).fetchone()
-            result.append(Row(id=found[0], name=found[1]))
-    return result
+@app.get("/queries")
+async def queries(n: int = 1) -> list[Number]:
+    async with app.state.pool.acquire() as connection:
+        return [Number(**await connection.fetchrow(ONE, randint(1, 10000))) for _ in range(n)]
+
+
+@app.get("/updates")
+async def updates(n: int = 1) -> list[Number]:
+    async with app.state.pool.acquire() as connection:
+        numbers = [Number(**await connection.fetchrow(ONE, key)) for key in sorted(sample(range(1, 10001), n))]
+        for each in numbers:
+            each.number = randint(1, 10000)
+        await connection.execute(UPDATE, [each.id for each in numbers], [each.number for each in numbers])
+    return numbers
+
+
+@app.get("/fortunes")
+async def fortunes() -> list[Fortune]:
+    found = [Fortune(**row) for row in await app.state.pool.fetch("select id, message from bench_fortunes")]
+    found.append(Fortune(id=0, message="added while the request is answered"))
+    found.sort(key=lambda fortune: fortune.message)
+    return found
 
 
 @app.get("/cached")

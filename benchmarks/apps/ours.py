@@ -8,7 +8,11 @@ from nucleon import green
 green.patch()
 
 import socket  # noqa: E402
+from random import randint, sample  # noqa: E402
 from typing import Any  # noqa: E402
+
+ONE = "select id, number from bench_world where id = %s"
+UPDATE = "update bench_world w set number = v.number from unnest(%s::int[], %s::int[]) v (id, number) where w.id = v.id"
 
 
 def application() -> Any:
@@ -34,7 +38,7 @@ def application() -> Any:
     app = App("benchmark")
     settings: dict[str, Any] = {}
     if os.environ.get("BENCH_POSTGRES"):
-        add_rows(app, settings)
+        add_database(app, settings)
     if os.environ.get("BENCH_REDIS"):
         add_cache(app, settings)
 
@@ -58,25 +62,44 @@ def application() -> Any:
     return app
 
 
-def add_rows(app: Any, settings: dict[str, Any]) -> None:
+def add_database(app: Any, settings: dict[str, Any]) -> None:
     from nucleon.message import Model
     from nucleon.postgres import Postgres, Settings
     from nucleon.secret import Secret
 
-    class Row(Model):
+    class Number(Model):
         id: int
-        name: str
+        number: int
+
+    class Fortune(Model):
+        id: int
+        message: str
 
     db = app.use(Postgres())
     settings["postgres"] = Settings(dsn=Secret(os.environ["BENCH_POSTGRES"]))
 
-    @app.get("/row")
-    def row() -> Row:
-        return db.one(Row, "select 1 as id, 'one' as name")
+    @app.get("/db")
+    def one() -> Number:
+        return db.one(Number, ONE, randint(1, 10000))
 
-    @app.get("/rows")
-    def rows() -> list[Row]:
-        return [db.one(Row, "select %s::int as id, 'one' as name", number) for number in range(20)]
+    @app.get("/queries")
+    def queries(n: int = 1) -> list[Number]:
+        return [db.one(Number, ONE, randint(1, 10000)) for _ in range(n)]
+
+    @app.get("/updates")
+    def updates(n: int = 1) -> list[Number]:
+        numbers = [db.one(Number, ONE, key) for key in sorted(sample(range(1, 10001), n))]
+        for each in numbers:
+            each.number = randint(1, 10000)
+        db.execute(UPDATE, [each.id for each in numbers], [each.number for each in numbers])
+        return numbers
+
+    @app.get("/fortunes")
+    def fortunes() -> list[Fortune]:
+        found = db.all(Fortune, "select id, message from bench_fortunes")
+        found.append(Fortune(0, "added while the request is answered"))
+        found.sort(key=lambda fortune: fortune.message)
+        return found
 
 
 def add_cache(app: Any, settings: dict[str, Any]) -> None:
