@@ -38,6 +38,9 @@ cdef class Connection:
 
     @cython.locals(data=bytes, is_complete=bint)
     cpdef object on_readable(self)
+    cdef object _watch(self)
+    @cython.locals(head=RequestHead, is_last=bint)
+    cpdef object finish(self)
     @cython.locals(data=bytes, core=Core, limits=Limits, start=Py_ssize_t, end=Py_ssize_t, head=RequestHead)
     cpdef bint next_head(self) except -1
     @cython.locals(core=Core)

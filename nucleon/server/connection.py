@@ -73,13 +73,23 @@ class Connection:
         self._slow_ticks = 0
         self.early: Any = None
         self.is_events = False
-        self._io: Any = server.loop.io(wire.fd, _READ)
-        self._io.start(self.on_readable)
+        self._io: Any = None
 
     @property
     def is_reading(self) -> bool:
         """Tell whether no request runs and none has been refused."""
         return self.state == READING
+
+    def open(self) -> None:
+        """Begin: the request is often here with the connection, and one that is to be the only one needs no watcher. Runs in the hub."""
+        self.on_readable()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Call `on_readable` from now on."""
+        if self._io is None and self.state != CLOSED:
+            self._io = self.server.loop.io(self.wire.fd, _READ)
+            self._io.start(self.on_readable)
 
     def on_readable(self) -> None:
         """Take what has come. Runs in the hub."""
@@ -367,6 +377,15 @@ class Connection:
         else:
             self.close()
 
+    def finish(self) -> None:
+        """Close after an answer: at once when the client sends no more, as it said, and nothing that it sent is unread."""
+        head = self.head
+        is_last = head is not None and not head.keep_alive and not head.chunked and head.content_length <= 0 and not self.pending
+        if is_last and self.sends_files() and not self.wire.receive():
+            self.close()
+        else:
+            self.linger()
+
     def linger(self) -> None:
         """Close in two steps: a reset must not destroy the answer that is on its way (RFC 9112 9.6)."""
         if self.state == CLOSED:
@@ -382,7 +401,9 @@ class Connection:
         except OSError:
             self.close()
             return
-        if not self._io.active:
+        if self._io is None:
+            self._watch()
+        elif not self._io.active:
             self._io.start(self.on_readable)
 
     def close(self) -> None:
@@ -391,8 +412,9 @@ class Connection:
             return
         self.state = CLOSED
         self.held = b""
-        self._io.stop()
-        self._io.close()
+        if self._io is not None:
+            self._io.stop()
+            self._io.close()
         self.wire.close()
         self.server.forget(self)
 

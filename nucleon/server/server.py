@@ -17,7 +17,7 @@ from nucleon.server.core import Core
 from nucleon.server.proxies import TrustedProxies
 from nucleon.server.settings import Settings
 from nucleon.server.tls import TlsWire, certificate_of
-from nucleon.server.wire import Wire
+from nucleon.server.wire import Wire, accept
 from nucleon.server.worker import Worker
 
 log = logging.getLogger("nucleon.server")
@@ -167,11 +167,13 @@ class Server(Core):
 
     def _accept(self, listener: _socket.socket) -> None:
         for _ in range(ACCEPT_BATCH):
+            if not self._accepting:
+                return  # a request of the batch has stopped it
             if len(self.connections) + len(self._arrivals) >= self.settings.max_connections:
                 self._stand_back(None)
                 return
             try:
-                fd, address = listener._accept()  # type: ignore[attr-defined]
+                fd, peer = accept(listener)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -180,10 +182,9 @@ class Server(Core):
                     return
                 continue  # the peer has gone already
             self._exhaustion_logged = False
-            self._welcome(listener, fd, address)
+            self._welcome(listener, fd, peer)
 
-    def _welcome(self, listener: _socket.socket, fd: int, address: Any) -> None:
-        peer = "" if listener.family == _socket.AF_UNIX else address[0]
+    def _welcome(self, listener: _socket.socket, fd: int, peer: str) -> None:
         if self._announcers and self._announcers.trusts(peer):
             ready, ended = self._introduced, self._arrivals.discard
             self._arrivals.add(Arrival(self.loop, fd, listener.family, peer=peer, since=self.tick, ready=ready, ended=ended))
@@ -197,9 +198,11 @@ class Server(Core):
     def _open(self, fd: int, family: int, peer: str) -> None:
         """Begin a connection; over TCP it speaks TLS when there is a certificate."""
         if self._certificate is not None and family != _socket.AF_UNIX:
-            self.connections.add(Connection(self, TlsWire(fd, family, self._certificate.context, peer), peer, "https"))
+            connection = Connection(self, TlsWire(fd, family, self._certificate.context, peer), peer, "https")
         else:
-            self.connections.add(Connection(self, Wire(fd, family), peer))
+            connection = Connection(self, Wire(fd, family), peer)
+        self.connections.add(connection)
+        connection.open()
 
     def _stand_back(self, error: OSError | None) -> None:
         """Stop accepting for a moment; say so once."""

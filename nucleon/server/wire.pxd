@@ -1,3 +1,5 @@
+cpdef tuple accept(object listener)
+
 cdef class Wire:
     cdef readonly int fd
     cdef readonly bint is_reset

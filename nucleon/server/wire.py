@@ -12,13 +12,20 @@ from gevent import getcurrent
 RECEIVE_BYTES = 65_536
 
 
+def accept(listener: _socket.socket) -> tuple[int, str]:
+    """Take a client that waits: its descriptor, which never blocks, and its address ("" without one). Raises `OSError`."""
+    fd, address = listener._accept()  # type: ignore[attr-defined]
+    os.set_blocking(fd, False)
+    return fd, str(address[0]) if listener.family != _socket.AF_UNIX else ""
+
+
 class Wire:
     """A connected stream socket that never blocks. Closing it is the owner's duty."""
 
     __slots__ = ("_socket", "fd", "is_reset")
 
     def __init__(self, fd: int, family: int) -> None:
-        """fd: a connected socket, ours from now on."""
+        """fd: a connected socket that does not block, ours from now on."""
         self.fd = fd
         self.is_reset = False
         self._socket = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)

@@ -19,12 +19,29 @@ cdef extern from "sys/socket.h" nogil:
         iovec *msg_iov
         size_t msg_iovlen
     ssize_t sendmsg(int, const msghdr *, int)
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        unsigned short sa_family
+    struct sockaddr_storage:
+        pass
+    int accept4(int, sockaddr *, socklen_t *, int)
+    const int SOCK_NONBLOCK
+    const int SOCK_CLOEXEC
+    const int AF_INET
+    const int AF_INET6
 
-cdef extern from "fcntl.h" nogil:
-    int fcntl(int, int, ...)
-    const int F_GETFL
-    const int F_SETFL
-    const int O_NONBLOCK
+cdef extern from "netinet/in.h" nogil:
+    struct in_addr:
+        pass
+    struct sockaddr_in:
+        in_addr sin_addr
+    struct in6_addr:
+        pass
+    struct sockaddr_in6:
+        in6_addr sin6_addr
+
+cdef extern from "arpa/inet.h" nogil:
+    const char *inet_ntop(int, const void *, char *, socklen_t)
 
 cdef extern from "Python.h":
     object PyContext_New()
@@ -49,6 +66,22 @@ cdef Py_ssize_t taken(ssize_t count) except -1:
     return -1
 
 
+cpdef tuple accept(object listener):
+    """Take a client that waits: its descriptor, which never blocks, and its address ("" without one). Raises `OSError`."""
+    cdef sockaddr_storage address
+    cdef socklen_t size = sizeof(address)
+    cdef char text[64]
+    cdef const char *found = NULL
+    cdef int fd = accept4(listener.fileno(), <sockaddr *>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    if fd < 0:
+        PyErr_SetFromErrno(OSError)
+    if (<sockaddr *>&address).sa_family == AF_INET:
+        found = inet_ntop(AF_INET, &(<sockaddr_in *>&address).sin_addr, text, sizeof(text))
+    elif (<sockaddr *>&address).sa_family == AF_INET6:
+        found = inet_ntop(AF_INET6, &(<sockaddr_in6 *>&address).sin6_addr, text, sizeof(text))
+    return fd, "" if found == NULL else found.decode("ascii")
+
+
 cdef class Wire:
     """A connected stream socket that never blocks. Closing it is the owner's duty."""
 
@@ -56,11 +89,8 @@ cdef class Wire:
         self.fd = -1
 
     def __init__(self, int fd, int family):
-        """fd: a connected socket, ours from now on."""
-        cdef int flags = fcntl(fd, F_GETFL)
+        """fd: a connected socket that does not block, ours from now on."""
         self.fd = fd
-        if not flags & O_NONBLOCK:
-            fcntl(fd, F_SETFL, flags | O_NONBLOCK)
 
     cpdef bytes receive(self):
         """Return what has come, at most 65,536 bytes; b"" when the peer has ended or reset (`is_reset`); None when nothing has come."""

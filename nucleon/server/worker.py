@@ -101,7 +101,7 @@ class Worker:
         if connection.state == CLOSED:
             return False
         if not keep_alive:
-            connection.linger()
+            connection.finish()
             return False
         connection.resume()
         if self.core.idle_closed:
