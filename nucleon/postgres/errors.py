@@ -48,7 +48,7 @@ class OutcomeUnknown(Problem):
 
 
 class Away(Unavailable):
-    """The database cannot be reached, is starting, full or read-only; or the connection was lost, and nothing was written."""
+    """The database cannot be reached, is starting, full or read-only, or the connection was lost."""
 
     may_have_written = False
 
