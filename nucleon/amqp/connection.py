@@ -84,8 +84,11 @@ class Connection:
         self._tick_due = monotonic() + quarter
         self._heart: Any = get_hub().loop.timer(quarter, quarter, ref=False)
         self.transport.start(self._take, self._lost)
-        for method in opened.early:
-            self._control(method)
+        try:
+            for method in opened.early:
+                self._control(method)
+        except MalformedFrame as error:
+            self._broken(error, error.code)
         if quarter and self.error is None:
             self._heart.start(self._beat)
 
@@ -167,11 +170,14 @@ class Connection:
                     return
         except (MalformedFrame, struct.error, IndexError) as error:  # the last two: a frame shorter than its method
             code = error.code if isinstance(error, MalformedFrame) else SYNTAX_ERROR
-            self.transport.send(method_frame(0, methods.ConnectionClose(code, str(error)[:200])))
-            self._end(ConnectionLost(f"RabbitMQ at {self.host[0]}:{self.host[1]} broke the protocol: {error}"))
+            self._broken(error, code)
         except Exception as error:
             log.exception("a fault of ours while reading from RabbitMQ; the connection is opened again")
             self._end(ConnectionLost(f"a fault of ours while reading from RabbitMQ: {error!r}"))
+
+    def _broken(self, error: Exception, code: int) -> None:
+        self.transport.send(method_frame(0, methods.ConnectionClose(code, str(error)[:200])))
+        self._end(ConnectionLost(f"RabbitMQ at {self.host[0]}:{self.host[1]} broke the protocol: {error}"))
 
     def _control(self, method: Method) -> None:
         if isinstance(method, methods.ConnectionBlocked):

@@ -39,9 +39,7 @@ def _open(address: Address) -> gevent.socket.socket:
     last = OSError(f"{address[0]} has no address")
     for family, kind, protocol, _name, place in resolve(*address):
         try:
-            connection = _connected(gevent.socket.socket(family, kind, protocol), place)
-            connection.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
-            return connection
+            return _connected(gevent.socket.socket(family, kind, protocol), place)
         except OSError as error:
             last = error
     raise last
@@ -50,6 +48,8 @@ def _open(address: Address) -> gevent.socket.socket:
 def _connected(connection: gevent.socket.socket, place: Any) -> gevent.socket.socket:
     try:
         connection.connect(place)
+        if connection.family != gevent.socket.AF_UNIX:
+            connection.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
     except BaseException:
         connection.close()
         raise

@@ -224,8 +224,8 @@ def test_the_clients_certificate_is_shown(connect: Callable[..., Amqp], amqp_url
     front.close()
 
 
-def server_script(*answers: Method | bytes) -> Callable[[Conversation], None]:
-    """A server that opens the connection properly, then says `answers` on every method that comes."""
+def server_script(*answers: Method | bytes, with_opening: bytes = b"") -> Callable[[Conversation], None]:
+    """A server that opens the connection properly, says `with_opening` in the same breath, then `answers` on every method that comes."""
 
     def play(talk: Conversation) -> None:
         talk.expect(PROTOCOL_HEADER)
@@ -241,7 +241,7 @@ def server_script(*answers: Method | bytes) -> Callable[[Conversation], None]:
                 if isinstance(command.method, methods.ConnectionTuneOk):
                     continue
                 if opening:
-                    talk.send(method_frame(0, opening.pop(0)))
+                    talk.send(method_frame(0, opening.pop(0)) + (b"" if opening else with_opening))
                 elif rest:
                     answer = rest.pop(0)
                     talk.send(answer if isinstance(answer, bytes) else method_frame(command.channel, answer))
@@ -278,6 +278,18 @@ def test_a_server_that_breaks_the_protocol_ends_the_connection_and_is_named(
             client.queue("q").declare()
         client.stop()
     assert what in caplog.text
+
+
+def test_a_server_that_breaks_the_protocol_with_the_opening_is_named_and_its_socket_closed(
+    connect: Callable[..., Amqp], caplog: pytest.LogCaptureFixture
+) -> None:
+    script = server_script(OPEN_OK, with_opening=method_frame(0, methods.QueuePurgeOk(1)))
+    with ScriptedPeer(script) as peer:
+        client = connect(url=f"amqp://127.0.0.1:{peer.port}", retry_minimum_seconds=5, retry_maximum_seconds=5, wait_seconds=1)
+        with pytest.raises(ConnectionLost):
+            client.queue("q").declare()
+        client.stop()
+    assert "broke the protocol: QueuePurgeOk on channel 0" in caplog.text
 
 
 @pytest.mark.parametrize("answer", [methods.ConnectionClose(403, "ACCESS_REFUSED"), methods.ConnectionClose(530, "NOT_ALLOWED")])
