@@ -203,7 +203,7 @@ class Postgres(Tables, Paging, Queries, Streaming):
                 result = send(slot, statement, parameters) if not query_ended.listeners else run(slot, statement, parameters, "", self.name)
                 if slot.thing.get_transaction_status() != IDLE:
                     raise TransactionMisused("the statement began a transaction and left it open: use transaction()")
-                clean = not slot.touched and self._resets_seldom
+                clean = not slot.touched and self._resets_seldom and not slot.thing.suspect
                 return result
             except Away as problem:
                 if problem.may_have_written:

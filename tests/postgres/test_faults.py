@@ -183,6 +183,13 @@ def test_a_cancel_that_races_with_the_end_never_hits_a_later_statement(victim):
     assert ended["late"] and victim.pool.in_use == 0
 
 
+def test_a_statement_that_ended_before_its_cancel_arrived_takes_its_connection_along(victim, monkeypatch):
+    monkeypatch.setattr("nucleon.postgres.connection.cancel", lambda _connection: None)  # as if it were on its way still
+    with green.deadline(0.02):
+        assert victim.value("select 1 from pg_sleep(0.1)") == 1  # it was done within the time that a cancel is waited for
+    assert "cancelled late 1" in repr(victim)
+
+
 def test_a_pool_that_was_exhausted_for_long_serves_everyone_in_turn_when_it_is_released(fresh_postgres_dsn):
     database = Postgres(dsn=fresh_postgres_dsn, maximum=2, wait_seconds=30)
     database.start()
