@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+# http.py beside this one would hide the library's http
+sys.path[:] = [str(HERE.parent), *(one for one in sys.path if Path(one).resolve() != HERE)]
 CLIENTS = {  # name in the table: name in apps/amqp_clients.py, module that has to be there
     "nucleon": ("nucleon", "gevent"),
     "pika gevent": ("pika_gevent", "pika"),
@@ -26,6 +28,7 @@ CLIENTS = {  # name in the table: name in apps/amqp_clients.py, module that has 
     "py-amqp": ("py_amqp", "amqp"),
     "kombu": ("kombu", "kombu"),
     "amqpstorm": ("amqpstorm", "amqpstorm"),
+    "aio-pika": ("aio_pika", "aio_pika"),
 }
 SCENARIOS = {
     "publish": "publish, no confirm",
@@ -66,7 +69,8 @@ def run(name: str, scenario: str, url: str, size: int, options: argparse.Namespa
     if not has_it:
         return None
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)} if client == "nucleon" else dict(os.environ)
-    words = [python, str(HERE / "apps" / "amqp_clients.py"), client, scenario, url, str(size), str(options.seconds)]
+    program = "amqp_asyncio.py" if client == "aio_pika" else "amqp_clients.py"
+    words = [python, str(HERE / "apps" / program), client, scenario, url, str(size), str(options.seconds)]
     done = subprocess.run(words, check=False, capture_output=True, text=True, env=environment, timeout=120)
     if done.returncode or not done.stdout.strip():
         print(f"{name}, {scenario}, {size} B failed: {done.stderr.strip()[-300:]}", file=sys.stderr)
