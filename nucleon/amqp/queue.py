@@ -29,6 +29,7 @@ T = TypeVar("T")
 DELAY_LEASE_SECONDS = 30.0  # a delay queue is declared again at least so often while it is used
 DELAY_KEPT_SECONDS = 120.0  # and goes so long after its last message has left
 RESTART_SECONDS = 1.0  # pause of `serve` before it consumes again from a queue that was deleted
+KILL_SECONDS = 1.0  # a killed function gives its message back, which takes no answer of RabbitMQ
 
 
 class Queue:
@@ -319,15 +320,18 @@ class Queue:
             self.client.topology.forget_queue(self.name)
             self._is_ready = False
 
-    def serve(self, function: Callable[[Message], object], *, workers: int = 1, prefetch: int | None = None) -> None:
+    def serve(
+        self, function: Callable[[Message], object], *, workers: int = 1, prefetch: int | None = None, finish_seconds: float = 30.0
+    ) -> None:
         """Run `function(message)` for every message on `workers` greenlets, until this greenlet is killed or the client stops.
 
         The message is acknowledged when the function returns; when it raises, that is logged and the message goes to the queue's
-        dead-letter exchange. When the queue is deleted, it is declared again and served on. At the end running functions finish first.
+        dead-letter exchange. When the queue is deleted, it is declared again and served on. At the end running functions have
+        `finish_seconds` to finish; those that still run are killed, and their messages go back to the queue.
         """
         while not self.client.is_stopped:
             try:
-                self._serve_until_it_ends(function, workers, prefetch)
+                self._serve_until_it_ends(function, workers, prefetch, finish_seconds)
             except (ConnectionLost, NoAnswer, ConsumerCancelled) as error:
                 if isinstance(error, AccessRefused) or self.client.is_stopped:
                     raise
@@ -335,14 +339,17 @@ class Queue:
             self._is_ready = self._is_ready and not self.is_declared_here
             green.sleep(RESTART_SECONDS)
 
-    def _serve_until_it_ends(self, function: Callable[[Message], object], workers: int, prefetch: int | None) -> None:
+    def _serve_until_it_ends(
+        self, function: Callable[[Message], object], workers: int, prefetch: int | None, finish_seconds: float
+    ) -> None:
         with self.consumer(max(prefetch or self.prefetch, workers)) as consumer:
             crew = [green.spawn(self._work, consumer, function) for _ in range(workers)]
             try:
                 gevent.joinall(crew)
             except BaseException:
                 consumer.close()  # nothing new; those who work finish what they have
-                gevent.joinall(crew)
+                gevent.joinall(crew, timeout=finish_seconds)
+                gevent.killall(crew, timeout=KILL_SECONDS)
                 raise
             if consumer.error is not None:
                 raise consumer.error

@@ -1,6 +1,5 @@
 """The command group: which commands there are, how errors end, and `--version`."""
 
-import importlib
 import platform
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -11,24 +10,10 @@ from typing import NoReturn
 import click
 
 import nucleon
+from nucleon.cli.lazy import LazyGroup
 from nucleon.errors import SetupError
 
 COMMANDS = ("new", "dev", "serve", "worker", "routes", "shell", "run", "config", "check", "db", "embedded")
-
-
-class Commands(click.Group):
-    """Imports the file of a command only when that command is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands in the order of a newcomer's first day."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return one command, or None when there is none of that name."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"nucleon.cli.commands.{cmd_name}").command
-        return command
 
 
 def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -50,7 +35,7 @@ def _compiled() -> str:
     return f"compiled: {', '.join(built)}" if built else "not compiled"
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, names=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Tell the versions in use.")
 def commands() -> None:
     """JSON web services in plain synchronous Python on greenlets.

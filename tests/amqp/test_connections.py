@@ -1,6 +1,5 @@
 """Opening and losing one connection: addresses, logins, TLS, limits, and peers that break the protocol."""
 
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,10 +8,10 @@ import gevent
 import gevent.socket
 import gevent.ssl
 import pytest
-import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from private_servers import PrivateRabbit
+from tls_front import TlsFront
 
 from nucleon.amqp import AccessRefused, Amqp, AmqpError, ConnectionLost, Settings
 from nucleon.amqp.address import address_from
@@ -117,66 +116,6 @@ def test_nobody_there_is_connection_lost_that_names_the_place(connect: Callable[
     with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1:1: Connection refused") as caught:
         client.publish("", "key", b"x")
     assert caught.value.detail == "RabbitMQ is not available"  # what a client of the service reads names no host
-
-
-class TlsFront:
-    """TLS in front of RabbitMQ, as a load balancer would do it."""
-
-    def __init__(self, upstream: tuple[str, int], folder: Path, *, asks_for_certificate: bool = False) -> None:
-        authority = trustme.CA()
-        self.authority = folder / "authority.pem"
-        authority.cert_pem.write_to_path(str(self.authority))
-        self.client = folder / "client.pem"
-        authority.issue_cert("client").private_key_and_cert_chain_pem.write_to_path(str(self.client))
-        context = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost").configure_cert(context)
-        if asks_for_certificate:
-            authority.configure_trust(context)
-            context.verify_mode = ssl.CERT_REQUIRED
-        self._context, self._upstream = context, upstream
-        self._listener = gevent.socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen(16)
-        self.port = int(self._listener.getsockname()[1])
-        self._greenlets = [gevent.spawn(self._accept)]
-        self._sockets: list[gevent.socket.socket] = []
-
-    def _accept(self) -> None:
-        while True:
-            plain, _ = self._listener.accept()
-            client = self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-            self._sockets.append(client)
-            self._greenlets.append(gevent.spawn(self._serve, client))
-
-    def _serve(self, client: gevent.ssl.SSLSocket) -> None:
-        server = gevent.socket.socket()
-        self._sockets.append(server)
-        try:
-            client.do_handshake()
-            server.connect(self._upstream)
-            back = gevent.spawn(_pump, server, client)
-            self._greenlets.append(back)
-            _pump(client, server)
-            back.join()
-        except OSError:  # the client does not like our certificate, or we not its
-            pass
-        finally:
-            client.close()
-            server.close()
-
-    def close(self) -> None:
-        gevent.killall(self._greenlets)
-        for one in (self._listener, *self._sockets):
-            one.close()
-
-
-def _pump(source: gevent.socket.socket, sink: gevent.socket.socket) -> None:
-    try:
-        while data := source.recv(65_536):
-            sink.sendall(data)
-        sink.shutdown(gevent.socket.SHUT_WR)
-    except OSError:
-        sink.close()
 
 
 @pytest.fixture

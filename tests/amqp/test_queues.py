@@ -4,6 +4,7 @@ import queue
 from datetime import UTC, datetime
 
 import gevent
+import gevent.event
 import pytest
 
 from nucleon import Model, green, hooks
@@ -236,6 +237,25 @@ def test_serve_runs_many_workers_until_it_is_killed(jobs: Queue) -> None:
     assert finished == 10  # those who worked have finished and acknowledged
     assert sorted(seen) == [b"%d" % number for number in range(10)]
     assert jobs.qsize() == 0
+
+
+def test_a_function_that_does_not_end_does_not_keep_a_killed_serve_and_its_message_comes_back(broker: Amqp) -> None:
+    jobs = broker.queue("stuck")
+    taken: list[bytes] = []
+    never = gevent.event.Event()
+
+    def work(message: object) -> None:
+        taken.append(message.body)  # type: ignore[attr-defined]
+        never.wait()
+
+    jobs.put(b"again")
+    serving = green.spawn(jobs.serve, work, finish_seconds=0.05)
+    eventually(lambda: taken)
+    serving.kill(timeout=5)
+    assert serving.dead
+    message = jobs.get(5)
+    assert (message.body, message.redelivered) == (b"again", True)
+    message.ack()
 
 
 def test_serve_logs_what_a_function_raises_and_goes_on(broker: Amqp, caplog: pytest.LogCaptureFixture) -> None:

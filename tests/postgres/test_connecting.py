@@ -8,7 +8,7 @@ import gevent
 import psycopg2.extensions
 import pytest
 from private_servers import PrivatePostgres
-from tls_front import TlsFront
+from tls_front import PostgresTlsFront
 
 from nucleon import green
 from nucleon.errors import DeadlineExceeded, SetupError, Unavailable
@@ -198,7 +198,7 @@ class TestPasswords:
 class TestTls:
     @pytest.fixture
     def front(self, shared_postgres, tmp_path):
-        with TlsFront(shared_postgres.address, tmp_path, "db.example") as front:
+        with PostgresTlsFront(shared_postgres.address, tmp_path, "db.example") as front:
             yield front
 
     def dsn(self, front, host="db.example", authority=None):
@@ -217,7 +217,7 @@ class TestTls:
         assert "does not match host name" in str(refusal(connect(self.dsn(front, host="other.example"))).__cause__)
 
     def test_another_authority_is_refused_at_once(self, connect, front, shared_postgres, tmp_path):
-        with TlsFront(shared_postgres.address, tmp_path, "x.example") as other:
+        with PostgresTlsFront(shared_postgres.address, tmp_path, "x.example") as other:
             assert "certificate verify failed" in str(refusal(connect(self.dsn(front, authority=other.authority))).__cause__)
 
     def test_a_server_without_tls_is_refused_at_once(self, connect, proxy):

@@ -7,60 +7,13 @@ import gevent
 import gevent.socket
 import gevent.ssl
 import pytest
-import trustme
 from private_servers import PrivateValkey
+from tls_front import TlsFront
 
 from nucleon import green
 from nucleon.errors import SetupError, Unavailable
 from nucleon.redis import Redis
 from nucleon.secret import Secret
-
-
-class TlsFront:
-    """TLS in front of a Unix socket. authority: file with the certificate to trust."""
-
-    def __init__(self, upstream: str, folder: Path) -> None:
-        authority = trustme.CA()
-        self.authority = folder / "authority.pem"
-        authority.cert_pem.write_to_path(str(self.authority))
-        self._context = gevent.ssl.SSLContext(gevent.ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost").configure_cert(self._context)
-        self._upstream = upstream
-        self._listener = gevent.socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._greenlets = [gevent.spawn(self._accept)]
-
-    def _accept(self) -> None:
-        while True:
-            client, _ = self._listener.accept()
-            self._greenlets.append(gevent.spawn(self._serve, client))
-
-    def _serve(self, client: gevent.socket.socket) -> None:
-        server = gevent.socket.socket(gevent.socket.AF_UNIX)
-        client = self._context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
-        try:
-            client.do_handshake()
-            server.connect(self._upstream)
-            pumps = [gevent.spawn(_pump, server, client), gevent.spawn(_pump, client, server)]
-            self._greenlets += pumps
-            gevent.joinall(pumps, count=1)
-        except OSError:  # the client does not trust the certificate
-            pass
-        finally:
-            client.close()
-            server.close()
-
-    def close(self) -> None:
-        gevent.killall(self._greenlets)
-        self._listener.close()
-
-
-def _pump(source: gevent.socket.socket, sink: gevent.socket.socket) -> None:
-    try:
-        while piece := source.recv(65536):
-            sink.sendall(piece)
-    except OSError:
-        return
 
 
 @pytest.fixture
