@@ -12,19 +12,18 @@ import json
 import os
 import re
 import resource
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import transfers
+from serving import cpu_seconds, free_port, is_installed, rss_bytes, running
+
 HERE = Path(__file__).resolve().parent
-TICKS = os.sysconf("SC_CLK_TCK")
 CONNECTIONS = 64
 IDLE = 8000
 
@@ -105,71 +104,6 @@ request = function() return batch end
 COLUMNS = ("server", "load", "CPU us", "req/s", "p50 ms", "p99 ms", "RSS MB", "errors")
 
 
-def tree(pid: int) -> list[int]:
-    """Return pid and its descendants."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return [pid]
-    return [pid, *(found for child in children for found in tree(int(child)))]
-
-
-def cpu_seconds(pid: int) -> float:
-    total = 0
-    for each in tree(pid):
-        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS
-
-
-def rss_bytes(pid: int) -> int:
-    return sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in tree(pid)) * os.sysconf("SC_PAGE_SIZE")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def is_installed(python: str, modules: tuple[str, ...]) -> bool:
-    code = f"import importlib.util as u, sys; sys.exit(not all(u.find_spec(m) for m in {modules!r}))"
-    return subprocess.run([python, "-c", code], check=False, capture_output=True).returncode == 0
-
-
-@contextmanager
-def running(peer: Peer, python: str, environment: dict[str, str]) -> Iterator[tuple[int, int]]:
-    """Start a peer on core 0; yields its process id and port; stops it with all of its processes."""
-    port = free_port()
-    command = ["taskset", "-c", "0", python, *(part.replace("PORT", str(port)) for part in peer.command)]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, cwd=HERE / "apps", env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            wait_for(port, process, log)
-            yield process.pid, port
-        finally:
-            for sign in (signal.SIGTERM, signal.SIGKILL):
-                if process.poll() is None:
-                    os.killpg(process.pid, sign)
-                    try:
-                        process.wait(3)
-                    except subprocess.TimeoutExpired:
-                        continue
-
-
-def wait_for(port: int, process: "subprocess.Popen[bytes]", log: "tempfile._TemporaryFileWrapper[bytes]") -> None:
-    end = time.monotonic() + 15
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    log.seek(0)
-    raise RuntimeError(log.read()[-400:].decode(errors="replace").strip() or "it did not listen within 15 s")
-
-
 def wrk(port: int, load: str, seconds: int) -> str:
     """Run wrk on the last core and return what it printed."""
     path, body = LOADS[load]
@@ -236,6 +170,10 @@ def loads_of(peer: Peer, arguments: argparse.Namespace) -> list[str]:
     return [load for load in loads if re.search(arguments.loads, load)]
 
 
+def command_of(peer: Peer, python: str, port: int) -> list[str]:
+    return [python, *(part.replace("PORT", str(port)) for part in peer.command)]
+
+
 def rows_of(peer: Peer, python: str, arguments: argparse.Namespace) -> Iterator[list[str]]:
     """Yield the rows of one peer; a fault of one load is a row, not an end."""
     if not peer.ours and not is_installed(python, peer.needs):
@@ -247,12 +185,14 @@ def rows_of(peer: Peer, python: str, arguments: argparse.Namespace) -> Iterator[
     if not loads:
         return
     try:
-        with running(peer, python, environment) as (pid, port):
+        port = free_port()
+        with running(command_of(peer, python, port), port, HERE / "apps", environment) as pid:
             for load in loads:
                 yield [peer.name, load, *measure(pid, port, load, arguments.seconds)]
         if arguments.loads:
             return
-        with running(peer, python, environment) as (pid, port):
+        port = free_port()
+        with running(command_of(peer, python, port), port, HERE / "apps", environment) as pid:
             wrk(port, "JSON", 1)
             yield [peer.name, f"{IDLE} idle", *measure_idle(pid, port)]
     except (RuntimeError, OSError, subprocess.CalledProcessError, IndexError) as error:
@@ -282,6 +222,9 @@ def main() -> None:
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for row in rows:
         print(f"| {' | '.join(row)} |")
+    if re.search(arguments.loads, "10 MB"):
+        print()
+        transfers.show(arguments.peers_python, arguments.only, "", arguments.seconds, rounds=3)
 
 
 if __name__ == "__main__":

@@ -186,6 +186,8 @@ class Input:
     def read(self, size: int | None = -1) -> bytes:
         """Return `size` bytes, fewer only at the end."""
         held, reader = self._held, self._reader
+        if not held and reader is not None:
+            return reader.read(-1 if size is None else size)
         if size is None or size < 0:
             self._held = b""
             return held + (reader.read() if reader is not None else b"")

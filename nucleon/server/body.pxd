@@ -3,6 +3,9 @@ import cython
 from nucleon.http.native cimport now
 from nucleon.http.head cimport RequestHead
 from nucleon.server.connection cimport Connection
+from nucleon.server.wire cimport Block
+
+cdef Py_ssize_t _TURN_BYTES
 
 cdef class Body:
     cdef public Connection _connection
@@ -10,6 +13,7 @@ cdef class Body:
     cdef public bytes _held
     cdef public long long _left
     cdef public bint _owes_continue
+    cdef public Py_ssize_t _turn_bytes
     cdef public object broken
     cdef public long long received_bytes
     cdef public double waited_seconds
@@ -17,7 +21,11 @@ cdef class Body:
 
     @cython.locals(have=Py_ssize_t, data=bytes, piece=bytes)
     cpdef bytes read(self, Py_ssize_t size=*)
-    cpdef bytes read_some(self)
+    @cython.locals(connection=Connection, data=bytes, have=Py_ssize_t, block=Block)
+    cdef bytes _read_known(self, Py_ssize_t size)
+    @cython.locals(connection=Connection, count=Py_ssize_t)
+    cdef object _fill(self, Block block)
+    cdef object _take_note(self, Py_ssize_t count)
     cpdef bint is_finished(self) except -1
     cpdef bint is_late(self, double instant) except -1
     cdef bint _ended(self) except -1

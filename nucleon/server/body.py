@@ -5,14 +5,19 @@ from nucleon.http import ChunkedDecoder, MalformedInput
 from nucleon.http.head import RequestHead
 from nucleon.server.connection import Connection
 from nucleon.server.problems import RequestTimeout, problem_from
+from nucleon.server.wire import Block
 
+_TURN_BYTES = 1_048_576  # of a body that comes faster than it is read; then the others have their turn
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Body:
     """Reads one body off its connection. `broken`: it can never be read to its end."""
 
-    __slots__ = ("_connection", "_decoder", "_held", "_left", "_owes_continue", "broken", "received_bytes", "waited_seconds", "waits_since")
+    __slots__ = (
+        "_connection", "_decoder", "_held", "_left", "_owes_continue", "_turn_bytes", "broken", "received_bytes", "waited_seconds",
+        "waits_since",
+    )  # fmt: skip
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
         self._connection = connection
@@ -20,6 +25,7 @@ class Body:
         self._left = head.content_length
         self._held = b""
         self._owes_continue = head.expects_continue
+        self._turn_bytes = 0
         self.broken: Problem | None = None
         self.received_bytes = 0
         self.waited_seconds = 0.0
@@ -27,6 +33,8 @@ class Body:
 
     def read(self, size: int = -1, /) -> bytes:
         """Return `size` bytes (all that is left for -1), fewer only at the end. Raises `Problem`: 400, 408, 413, 431."""
+        if self._decoder is None and self._connection.wire.is_plain:
+            return self._read_known(self._left if size < 0 or size > self._left else size)
         pieces, have = [self._held] if self._held else [], len(self._held)
         while size < 0 or have < size:
             piece = self._more()
@@ -41,10 +49,46 @@ class Body:
         self._held = data[size:]
         return data[:size]
 
-    def read_some(self) -> bytes:
-        """Return the next bytes as they come; b"" at the end."""
-        held, self._held = self._held, b""
-        return held or self._more()
+    def _read_known(self, size: int) -> bytes:
+        """Return `size` bytes of those that Content-Length has announced, received where they will stay. Raises `Problem`."""
+        if self.broken is not None:
+            raise self.broken
+        connection = self._connection
+        data = connection.pending
+        have = min(len(data), size)
+        if have:
+            self._owes_continue = False
+            self._take_note(have)
+        connection.pending = data[have:]
+        if have == size:
+            return data[:have]
+        block = Block(size)
+        block.add(data)
+        try:
+            self._fill(block)
+        except BaseException:
+            if self.broken is None:  # what has been read is lost: who catches this must not go on in the middle
+                self.broken = BadRequest("reading the body was interrupted")
+            raise
+        return block.take()
+
+    def _fill(self, block: Block) -> None:
+        """Receive until the block is full; after each megabyte the others have their turn."""
+        connection = self._connection
+        while block.filled < block.size:
+            count = -1 if self._owes_continue or self._turn_bytes >= _TURN_BYTES else block.receive(connection.wire)
+            if count > 0:
+                self._take_note(count)
+            elif count < 0:
+                self._wait(True)
+            else:
+                connection.eof = True
+                self._end_with("ended")
+
+    def _take_note(self, count: int) -> None:
+        self._left -= count
+        self.received_bytes += count
+        self._turn_bytes += count
 
     def is_finished(self) -> bool:
         """Consume what is already here, without waiting, and tell whether that was all of it."""
@@ -70,18 +114,22 @@ class Body:
         connection = self._connection
         while not self._ended():
             if not connection.pending:
-                self._wait()
+                self._wait(False)
             piece = self._decode()
             if piece:
                 return piece
         return b""
 
-    def _wait(self) -> None:
+    def _wait(self, is_filling: bool) -> None:
+        self._turn_bytes = 0
         connection = self._connection
         if self._owes_continue:
             self._owes_continue = False
             connection.send(_CONTINUE)
-        outcome = connection.wait_for_input(self)
+        self._end_with(connection.wait_for_input(self, is_filling))
+
+    def _end_with(self, outcome: str) -> None:
+        """Raise when a wait has not ended with input: the body is broken then."""
         if outcome == "late":
             self.broken = RequestTimeout("the body came too slowly")
         elif outcome == "ended":

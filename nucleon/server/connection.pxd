@@ -22,6 +22,7 @@ cdef class Connection:
     cdef public bint eof
     cdef public RequestHead head
     cdef public bytes held
+    cdef public bint is_filling
     cdef public bint is_idle
     cdef public bint late
     cdef public bint may_hold

@@ -38,14 +38,14 @@ class Connection:
     pending: bytes received and not used yet. worker: what runs the request. waiting: the greenlet that waits for the client.
     since: the tick at which the current wait began; is_idle: it is for the next request, not for the rest of a head.
     may_hold: the answer may wait in `held` for those behind it. early: the body whose head left before the application returned.
-    is_events: the answer is a stream of events, which has no end of its own.
+    is_events: the answer is a stream of events, which has no end of its own. is_filling: the body that waits takes from the wire itself.
     The callbacks run in the hub.
     """
 
     __slots__ = (
         "_dropped_bytes", "_head_seen", "_io", "_paused", "_slow_bytes", "_slow_ticks", "body", "early", "eof", "head", "held",
-        "is_events", "is_idle", "late", "may_hold", "overdue_at", "peer", "pending", "scheme", "server", "since", "state", "waiting",
-        "wire", "worker",
+        "is_events", "is_filling", "is_idle", "late", "may_hold", "overdue_at", "peer", "pending", "scheme", "server", "since", "state",
+        "waiting", "wire", "worker",
     )  # fmt: skip
 
     def __init__(self, server: Core, wire: Wire, peer: str, scheme: str = "http") -> None:
@@ -59,6 +59,7 @@ class Connection:
         self.eof = False
         self.late = False
         self.is_idle = False
+        self.is_filling = False
         self.may_hold = False
         self.since = server.tick
         self.head: RequestHead | None = None
@@ -92,7 +93,10 @@ class Connection:
             self._io.start(self.on_readable)
 
     def on_readable(self) -> None:
-        """Take what has come. Runs in the hub."""
+        """Take what has come, or let the body that waits take it. Runs in the hub."""
+        if self.is_filling:
+            self.waiting.switch()
+            return
         data = self.wire.receive()
         if data is None:
             return
@@ -220,24 +224,29 @@ class Connection:
             return
         self.linger()
 
-    def wait_for_input(self, body: "Body") -> str:
-        """Wait until `pending` has something: "ready", "late" or "ended". Called by the worker greenlet."""
+    def wait_for_input(self, body: "Body", is_filling: bool) -> str:
+        """Wait until `pending` has something: "ready", "late" or "ended". Called by the worker greenlet.
+
+        is_filling: the body takes from the wire itself, and `pending` stays as it is; "ready" may also mean that the end has come.
+        """
         if self._paused:
             self._paused = False
             self._io.start(self.on_readable)
         if self.eof:
             return "ended"
         self.body = body
+        self.is_filling = is_filling
         self.waiting = getcurrent()
         body.waits_since = began = now()
         try:
             get_hub().switch()
         finally:
             self.waiting = self.body = None
+            self.is_filling = False
             body.waited_seconds += now() - began
         if self.late:
             return "late"
-        return "ready" if self.pending else "ended"
+        return "ready" if self.pending or is_filling else "ended"
 
     def send(self, data: bytes) -> None:
         """Send all of data, waiting for the client to take it. Raises `Gone`. Called by the worker greenlet."""
@@ -284,10 +293,6 @@ class Connection:
             if start == len(data):
                 return
             self._wait_for_room()
-
-    def sends_files(self) -> bool:
-        """Tell whether `send_file` can be used: not when the bytes have to be encrypted first."""
-        return self.wire.sends_files()
 
     def send_file(self, file: int, start: int, size: int) -> int:
         """Send `size` bytes of a file from `start`, in the kernel; return how many there were. Raises `Gone`, and `OSError` of the file."""
@@ -381,7 +386,7 @@ class Connection:
         """Close after an answer: at once when the client sends no more, as it said, and nothing that it sent is unread."""
         head = self.head
         is_last = head is not None and not head.keep_alive and not head.chunked and head.content_length <= 0 and not self.pending
-        if is_last and self.sends_files() and not self.wire.receive():
+        if is_last and self.wire.is_plain and not self.wire.receive():
             self.close()
         else:
             self.linger()

@@ -43,7 +43,7 @@ def run_exchange(core: Core, connection: Connection) -> bool:
                 response.body = bytes(response.body)
             return _send_whole(connection, head, response, keep_alive)
         _set_deadline(None)  # a stream may last; each write has its own limit
-        if isinstance(response.body, FileWrapper) and connection.early is None and response.body.is_plain() and connection.sends_files():
+        if isinstance(response.body, FileWrapper) and connection.early is None and response.body.is_plain() and connection.wire.is_plain:
             return _send_file(connection, head, response, response.body, keep_alive)
         return _send_stream(connection, head, response, keep_alive)
     except Gone as gone:

@@ -104,6 +104,7 @@ class TlsWire(Wire):
 
     def __init__(self, fd: int, family: int, context: ssl.SSLContext, peer: str) -> None:
         super().__init__(fd, family)
+        self.is_plain = False
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._peer = peer
@@ -179,10 +180,6 @@ class TlsWire(Wire):
         """Send the head, and the body when there is room; as `send`."""
         sent = self.send(head, 0)
         return sent + self.send(body, 0) if sent == len(head) else sent
-
-    def sends_files(self) -> bool:
-        """Tell that `send_file` cannot be used: the kernel would send the bytes as they are."""
-        return False
 
     def end(self) -> None:
         """Say that no more will be sent (close_notify, RFC 8446 6.1), then end the connection's half. Raises `OSError`."""

@@ -20,13 +20,17 @@ def accept(listener: _socket.socket) -> tuple[int, str]:
 
 
 class Wire:
-    """A connected stream socket that never blocks. Closing it is the owner's duty."""
+    """A connected stream socket that never blocks. Closing it is the owner's duty.
 
-    __slots__ = ("_socket", "fd", "is_reset")
+    is_plain: the bytes of the socket are those of the caller, so `send_file` and `Block` can be used.
+    """
+
+    __slots__ = ("_socket", "fd", "is_plain", "is_reset")
 
     def __init__(self, fd: int, family: int) -> None:
         """fd: a connected socket that does not block, ours from now on."""
         self.fd = fd
+        self.is_plain = True
         self.is_reset = False
         self._socket = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)
         self._socket.setblocking(False)
@@ -40,6 +44,10 @@ class Wire:
         except OSError:
             self.is_reset = True
             return b""
+
+    def receive_into(self, place: memoryview) -> int:
+        """Take what has come, at most as much as there is place for. Raises `OSError`. For `Block`."""
+        return self._socket.recv_into(place)
 
     def send(self, data: bytes, start: int) -> int:
         """Send `data[start:]` and return how many bytes were taken, 0 when there is no room now. Raises `OSError`."""
@@ -55,10 +63,6 @@ class Wire:
         except (BlockingIOError, InterruptedError):
             return 0
 
-    def sends_files(self) -> bool:
-        """Tell whether `send_file` can be used."""
-        return True
-
     def send_file(self, file: int, start: int, size: int) -> int:
         """Send bytes of a file from its position `start` by sendfile(2); -1 when there is no room now, 0 at its end. Raises `OSError`."""
         try:
@@ -73,6 +77,45 @@ class Wire:
     def close(self) -> None:
         """Close the descriptor."""
         self._socket.close()
+
+
+class Block:
+    """So many bytes of a body, received where they will stay. At most twice the memory of what has come is taken, and 256 KiB."""
+
+    __slots__ = ("_data", "filled", "size")
+
+    def __init__(self, size: int) -> None:
+        """size: how many bytes it will be."""
+        self.size = size
+        self.filled = 0
+        self._data = bytearray(min(size, 262_144))
+
+    def add(self, data: bytes) -> None:
+        """Put bytes behind those that are here, at most as many as there is room for."""
+        count = min(len(data), len(self._data) - self.filled)
+        self._data[self.filled : self.filled + count] = data[:count]
+        self.filled += count
+
+    def receive(self, wire: Wire) -> int:
+        """Take what has come, and return how much; 0 when the peer has ended or reset (`is_reset`); -1 when nothing has come."""
+        room = len(self._data)
+        if self.filled == room:
+            self._data.extend(bytes(min(self.size - room, room)))
+        try:
+            with memoryview(self._data) as place:
+                count = wire.receive_into(place[self.filled :])
+        except (BlockingIOError, InterruptedError):
+            return -1
+        except OSError:
+            wire.is_reset = True
+            return 0
+        self.filled += count
+        return count
+
+    def take(self) -> bytes:
+        """Return the bytes that are here; the block is of no use any more."""
+        del self._data[self.filled :]
+        return bytes(self._data)
 
 
 def enter_context() -> object:

@@ -1,8 +1,10 @@
 """The descriptor of one client, by the C library: what `wire.py` does interpreted."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetFromErrno
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from os import sendfile
 from posix.unistd cimport close as close_descriptor
 
@@ -44,12 +46,16 @@ cdef extern from "arpa/inet.h" nogil:
     const char *inet_ntop(int, const void *, char *, socklen_t)
 
 cdef extern from "Python.h":
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *, Py_ssize_t) except NULL
+    int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
+    void Py_XDECREF(PyObject *)
     object PyContext_New()
     int PyContext_Enter(object) except -1
     int PyContext_Exit(object) except -1
 
 cdef enum:
     RECEIVE_SIZE = 65536
+    FIRST_ROOM = 262144
 
 cdef char _BUFFER[RECEIVE_SIZE]
 
@@ -83,7 +89,10 @@ cpdef tuple accept(object listener):
 
 
 cdef class Wire:
-    """A connected stream socket that never blocks. Closing it is the owner's duty."""
+    """A connected stream socket that never blocks. Closing it is the owner's duty.
+
+    is_plain: the bytes of the socket are those of the caller, so `send_file` and `Block` can be used.
+    """
 
     def __cinit__(self):
         self.fd = -1
@@ -91,6 +100,7 @@ cdef class Wire:
     def __init__(self, int fd, int family):
         """fd: a connected socket that does not block, ours from now on."""
         self.fd = fd
+        self.is_plain = True
 
     cpdef bytes receive(self):
         """Return what has come, at most 65,536 bytes; b"" when the peer has ended or reset (`is_reset`); None when nothing has come."""
@@ -120,10 +130,6 @@ cdef class Wire:
         parts[1].iov_len = PyBytes_GET_SIZE(body)
         return taken(sendmsg(self.fd, &message, MSG_NOSIGNAL))
 
-    def sends_files(self):
-        """Tell whether `send_file` can be used."""
-        return True
-
     def send_file(self, int file, Py_ssize_t start, Py_ssize_t size):
         """Send bytes of a file from its position `start` by sendfile(2); -1 when there is no room now, 0 at its end. Raises `OSError`."""
         try:
@@ -146,6 +152,52 @@ cdef class Wire:
     def __dealloc__(self):
         if self.fd >= 0:
             close_descriptor(self.fd)
+
+
+cdef class Block:
+    """So many bytes of a body, received where they will stay. At most twice the memory of what has come is taken, and 256 KiB."""
+
+    def __cinit__(self, Py_ssize_t size):
+        """size: how many bytes it will be."""
+        self.size = size
+        self.filled = 0
+        self._room = min(size, FIRST_ROOM)
+        self._data = new_bytes(NULL, self._room)
+
+    cpdef object add(self, bytes data):
+        """Put bytes behind those that are here, at most as many as there is room for."""
+        cdef Py_ssize_t count = min(PyBytes_GET_SIZE(data), self._room - self.filled)
+        memcpy(PyBytes_AS_STRING(<object>self._data) + self.filled, PyBytes_AS_STRING(data), count)
+        self.filled += count
+
+    cpdef Py_ssize_t receive(self, Wire wire) except -2:
+        """Take what has come, and return how much; 0 when the peer has ended or reset (`is_reset`); -1 when nothing has come."""
+        cdef ssize_t count
+        if self.filled == self._room:
+            self._room = min(self.size, 2 * self._room)
+            _PyBytes_Resize(&self._data, self._room)
+        count = recv(wire.fd, PyBytes_AS_STRING(<object>self._data) + self.filled, self._room - self.filled, 0)
+        if count > 0:
+            self.filled += count
+        elif count < 0:
+            if errno == EAGAIN or errno == EINTR:
+                return -1
+            wire.is_reset = True
+            count = 0
+        return count
+
+    cpdef bytes take(self):
+        """Return the bytes that are here; the block is of no use any more."""
+        cdef PyObject *data = self._data
+        self._data = NULL
+        if self.filled != self._room:
+            _PyBytes_Resize(&data, self.filled)
+        taken = <bytes>data
+        Py_DECREF(taken)
+        return taken
+
+    def __dealloc__(self):
+        Py_XDECREF(self._data)
 
 
 cpdef object enter_context():
