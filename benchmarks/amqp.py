@@ -1,10 +1,12 @@
 """Our AMQP client beside others, all against one RabbitMQ, in one run: one table.
 
-    python benchmarks/amqp.py --peers-python bench/bin/python [--rounds 3] [--seconds 0.5] [--amqp URL] [--only nucleon]
+    python benchmarks/amqp.py --peers-python bench/bin/python [--rounds 3] [--seconds 1] [--amqp URL] [--only nucleon] [--scenarios each50]
 
-Without --amqp a private node is started for the run (see `nucleon embedded rabbitmq`). Rounds are interleaved: every client does every
-scenario once, then again; the table has the medians. Each cell is messages a second, and the client's own CPU (user and system) in
-microseconds for a message, which depends less on what else the machine does. No figure is a test.
+Without --amqp a private node is started for the run (see `nucleon embedded rabbitmq`), alone on the last core, with one scheduler; the
+client runs alone on the first. Rounds are interleaved: every client does every scenario once, then again; the tables have the medians
+and, behind them, what is ours of pika's gevent adapter. A cell is messages a second, and the client's own CPU (user and system) in
+microseconds for a message, which depends less on what else the machine does. Before each slice that consumes, the queue is filled up with
+more messages than fit into it, so that nobody waits for one; connecting and the first messages are not counted. No figure is a test.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,8 +42,11 @@ SCENARIOS = {
     "round_trip": "publish, deliver, ack",
 }
 SIZES = (64, 1024)
-FILL = 30_000
+FILL_PER_SECOND = 120_000  # more than any client has taken in a second
+FIRST_CORE, LAST_CORE = 0, (os.cpu_count() or 1) - 1
+ANCHOR = "pika gevent"
 Cell = tuple[str, str, int]
+Slices = list[dict[str, float]]
 
 
 @contextmanager
@@ -53,8 +58,13 @@ def server(url: str) -> Iterator[str]:
     from nucleon.embedded import RabbitServer
 
     with tempfile.TemporaryDirectory() as folder:
-        node = RabbitServer(Path(folder), schedulers=None, say=print)
-        node.start()
+        node = RabbitServer(Path(folder), schedulers=1, say=print)
+        everywhere = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {LAST_CORE})  # the node inherits it
+        try:
+            node.start()
+        finally:
+            os.sched_setaffinity(0, everywhere)
         try:
             yield node.url
         finally:
@@ -71,16 +81,17 @@ def run(name: str, scenario: str, url: str, size: int, options: argparse.Namespa
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)} if client == "nucleon" else dict(os.environ)
     program = "amqp_asyncio.py" if client == "aio_pika" else "amqp_clients.py"
     words = [python, str(HERE / "apps" / program), client, scenario, url, str(size), str(options.seconds)]
-    done = subprocess.run(words, check=False, capture_output=True, text=True, env=environment, timeout=120)
+    command = ["taskset", "-c", str(FIRST_CORE), *words]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=120)
     if done.returncode or not done.stdout.strip():
         print(f"{name}, {scenario}, {size} B failed: {done.stderr.strip()[-300:]}", file=sys.stderr)
         return None
     return json.loads(done.stdout.splitlines()[-1]) or None
 
 
-def fill(url: str, size: int) -> None:
-    """Put FILL messages into the queue "bench", which is emptied first."""
-    words = [sys.executable, "-c", _FILL, url, str(size), str(FILL)]
+def fill(url: str, size: int, count: int) -> None:
+    """Let the queue of this size have `count` messages: what the last client left stays."""
+    words = [sys.executable, "-c", _FILL, url, str(size), str(count)]
     subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": str(HERE.parent)})
 
 
@@ -90,47 +101,65 @@ import sys
 from nucleon.amqp import Amqp
 url, size, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 with Amqp(url=url) as broker:
-    queue = broker.queue("bench")
-    queue.purge()
-    queue.put_many([b"x" * size] * count)
+    queue = broker.queue(f"bench{size}")
+    before = queue.declare().message_count
+    queue.put_many((b"x" * size for _ in range(count - before)), delivery_mode=1)
 """
 
 
 def shown(results: dict[Cell, list[dict[str, float]]], names: list[str]) -> str:
-    """Return the table in Markdown."""
-    lines = ["| scenario | B | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
+    """Return the tables in Markdown: rates and CPU, what is ours of pika's, and the longest stalls of the loop."""
+    rates = table(results, names, lambda found: f"{rate(found):,.0f} ({cpu(found):.1f} us)")
+    stalls = table(results, [name for name in names if name != "aio-pika"], lambda found: f"{median(found, 'stall') * 1000:.1f} ms")
+    return f"{rates}\n\nThe most CPU time between two turns of the event loop:\n\n{stalls}"
+
+
+def table(results: dict[Cell, list[dict[str, float]]], names: list[str], cell: Callable[[Slices], str]) -> str:
+    """Return one table, with a column that sets us beside the anchor."""
+    lines = ["| scenario | B | " + " | ".join(names) + f" | of {ANCHOR}, rate and CPU |", "|---|---|" + "---|" * (len(names) + 1)]
     for scenario, title in SCENARIOS.items():
-        for size in SIZES:
-            cells = []
-            for name in names:
-                found = results.get((name, scenario, size))
-                if not found:
-                    cells.append("n/a")
-                    continue
-                rate = statistics.median(one["messages"] / one["seconds"] for one in found)
-                cpu = statistics.median(one["cpu"] / one["messages"] * 1e6 for one in found)
-                cells.append(f"{rate:,.0f} ({cpu:.1f} us)")
-            lines.append(f"| {title} | {size} | " + " | ".join(cells) + " |")
+        for size in sorted({size for _, done, size in results if done == scenario}):
+            found = [results.get((name, scenario, size)) for name in names]
+            cells = [cell(one) if one else "n/a" for one in found]
+            ours, anchor = (results.get((name, scenario, size)) for name in ("nucleon", ANCHOR))
+            share = f"{rate(ours) / rate(anchor):.2f} x, {cpu(ours) / cpu(anchor):.2f} x" if ours and anchor else ""
+            lines.append(f"| {title} | {size} | " + " | ".join([*cells, share]) + " |")
     return "\n".join(lines)
+
+
+def rate(found: Slices) -> float:
+    return statistics.median(one["messages"] / one["seconds"] for one in found)
+
+
+def cpu(found: Slices) -> float:
+    return statistics.median(one["cpu"] / one["messages"] * 1e6 for one in found)
+
+
+def median(found: Slices, name: str) -> float:
+    return statistics.median(one[name] for one in found)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers-python", default=sys.executable)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--amqp", default="")
     parser.add_argument("--only", default="")
+    parser.add_argument("--scenarios", default="")
+    parser.add_argument("--sizes", default=",".join(str(size) for size in SIZES))
     options = parser.parse_args()
     names = [name for name in CLIENTS if not options.only or name in options.only.split(",")]
+    scenarios = [name for name in SCENARIOS if not options.scenarios or name in options.scenarios.split(",")]
+    sizes = [int(size) for size in options.sizes.split(",")]
     results: dict[Cell, list[dict[str, float]]] = {}
     with server(options.amqp) as url:
         for _ in range(options.rounds):
-            for scenario in SCENARIOS:
-                for size in SIZES:
+            for scenario in scenarios:
+                for size in sizes:
                     for name in names:
                         if scenario.startswith("consume"):
-                            fill(url, size)
+                            fill(url, size, round(FILL_PER_SECOND * options.seconds))
                         found = run(name, scenario, url, size, options)
                         if found is not None and found["messages"]:
                             results.setdefault((name, scenario, size), []).append(found)

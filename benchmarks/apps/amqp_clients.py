@@ -1,7 +1,8 @@
 """Clients of RabbitMQ under one harness: `python amqp_clients.py CLIENT SCENARIO URL BYTES SECONDS` prints JSON.
 
 Scenarios: publish, pipelined, each, each50, consume100, consume1000, round_trip. What is published goes to an exchange without bindings, so
-that the client is measured and not a queue; `consume*` reads the queue "bench", which the caller has filled.
+that the client is measured and not a queue; `consume*` reads the queue "bench64" (of 64 B), which the caller has filled.
+`stall` is the most CPU time between two turns of the event loop, in seconds: that long other greenlets had no turn.
 """
 
 from gevent import monkey
@@ -13,7 +14,7 @@ import resource  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from queue import Empty  # noqa: E402
-from time import perf_counter  # noqa: E402
+from time import perf_counter, process_time  # noqa: E402
 from typing import Any  # noqa: E402
 from urllib.parse import unquote, urlsplit  # noqa: E402
 
@@ -24,7 +25,8 @@ import gevent.lock  # noqa: E402
 EXCHANGE = "amq.fanout"
 WINDOW = 100
 GREENLETS = 50
-MOST_CONSUMED = 28_000  # fewer than the queue has: the wait for one more would count
+PATIENCE = 10.0  # seconds for the next message of a queue that is not empty
+WARM_UP = 1000  # messages consumed before the clock starts
 Step = Callable[[], None]
 
 
@@ -32,7 +34,7 @@ class Client:
     """What each client does, with its own calls. `sync`: a question to the broker, whose answer comes behind everything sent."""
 
     def __init__(self, url: str, body: bytes) -> None:
-        self.url, self.body = url, body
+        self.url, self.body, self.filled = url, body, f"bench{len(body)}"
         self.address = urlsplit(url)
         self.vhost = unquote(self.address.path[1:])
 
@@ -61,6 +63,9 @@ class Nucleon(Client):
 
         self.broker = Amqp(url=url)
         self.broker.start()
+        self.broker.health()  # opens the connections, which happens with the first use otherwise
+        for confirm in (True, False):
+            self.broker.publish(EXCHANGE, "k", body, confirm=confirm)
 
     def publish(self) -> Step:
         return lambda: self.broker.publish(EXCHANGE, "k", self.body, confirm=False)
@@ -81,10 +86,10 @@ class Nucleon(Client):
         return lambda: self.broker.publish(EXCHANGE, "k", self.body)
 
     def consume(self, prefetch: int) -> Iterator[None]:
-        with self.broker.queue("bench").consumer(prefetch) as consumer:
+        with self.broker.queue(self.filled).consumer(prefetch) as consumer:
             while True:
                 try:
-                    consumer.get(timeout=1).ack()
+                    consumer.get(timeout=PATIENCE).ack()
                 except Empty:
                     return
                 yield
@@ -169,10 +174,10 @@ class PikaGevent(Client):
         return inbox
 
     def consume(self, prefetch: int) -> Iterator[None]:
-        inbox = self.consuming("bench", prefetch)
+        inbox = self.consuming(self.filled, prefetch)
         while True:
             try:
-                tag = inbox.get(timeout=1)
+                tag = inbox.get(timeout=PATIENCE)
             except Empty:
                 return
             self.channel.basic_ack(tag)
@@ -209,7 +214,7 @@ class PikaBlocking(Client):
 
     def consume(self, prefetch: int) -> Iterator[None]:
         self.channel.basic_qos(prefetch_count=prefetch)
-        for method, _properties, _body in self.channel.consume("bench", inactivity_timeout=1):
+        for method, _properties, _body in self.channel.consume(self.filled, inactivity_timeout=PATIENCE):
             if method is None:
                 return
             self.channel.basic_ack(method.delivery_tag)
@@ -272,10 +277,10 @@ class PyAmqp(Client):
         return inbox
 
     def consume(self, prefetch: int) -> Iterator[None]:
-        inbox = self.consuming("bench", prefetch)
+        inbox = self.consuming(self.filled, prefetch)
         while True:
             try:
-                self.connection.drain_events(timeout=1)
+                self.connection.drain_events(timeout=PATIENCE)
             except TimeoutError:
                 return
             while inbox:
@@ -326,10 +331,10 @@ class Kombu(Client):
 
     def consume(self, prefetch: int) -> Iterator[None]:
         self.opened()
-        inbox = self.consuming(self.kombu.Queue("bench", no_declare=True), prefetch)
+        inbox = self.consuming(self.kombu.Queue(self.filled, no_declare=True), prefetch)
         while True:
             try:
-                self.connection.drain_events(timeout=1)
+                self.connection.drain_events(timeout=PATIENCE)
             except TimeoutError:
                 return
             while inbox:
@@ -372,7 +377,7 @@ class AmqpStorm(Client):
 
     def consume(self, prefetch: int) -> Iterator[None]:
         self.channel.basic.qos(prefetch)
-        self.channel.basic.consume(queue="bench")
+        self.channel.basic.consume(queue=self.filled)
         for message in self.channel.build_inbound_messages():
             message.ack()
             yield
@@ -426,9 +431,22 @@ def consumed(messages: Iterator[None], seconds: float) -> int:
     ends, count = perf_counter() + seconds, 0
     for _ in messages:
         count += 1
-        if count == MOST_CONSUMED or (count % 20 == 0 and perf_counter() > ends):
+        if count % 20 == 0 and perf_counter() > ends:
             break
     return count
+
+
+class Stall:
+    """The most CPU time that this process has used between two turns of the loop."""
+
+    def __init__(self) -> None:
+        self.longest, self.at = 0.0, process_time()
+        self.watcher: Any = gevent.get_hub().loop.check()
+        self.watcher.start(self.turn)
+
+    def turn(self) -> None:
+        now = process_time()
+        self.longest, self.at = max(self.longest, now - self.at), now
 
 
 def measured(client: Client, scenario: str, seconds: float) -> dict[str, float]:
@@ -437,7 +455,10 @@ def measured(client: Client, scenario: str, seconds: float) -> dict[str, float]:
         prepared = getattr(client, scenario)()
     elif scenario.startswith("consume"):
         prepared = client.consume(int(scenario.removeprefix("consume")))
-        next(prepared)
+        for _ in range(WARM_UP):
+            next(prepared)
+    gevent.sleep(0.01)
+    stall = Stall()
     before, begun = resource.getrusage(resource.RUSAGE_SELF), perf_counter()
     if scenario == "pipelined":
         count = client.pipelined(seconds)
@@ -449,9 +470,10 @@ def measured(client: Client, scenario: str, seconds: float) -> dict[str, float]:
         count = repeated(prepared, seconds)
         if scenario == "publish":
             client.sync()
-    after = resource.getrusage(resource.RUSAGE_SELF)
+    took, after = perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF)
+    gevent.sleep(0)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"messages": count, "seconds": perf_counter() - begun, "cpu": cpu}
+    return {"messages": count, "seconds": took, "cpu": cpu, "stall": stall.longest}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nucleon import green
+from nucleon.amqp.acks import Acks
 from nucleon.amqp.codec import (
     BY_NUMBER,
     MalformedFrame,
@@ -71,6 +72,7 @@ class Channel:
         self.error: AmqpError | None = None
         self.confirms: Confirms | None = None
         self.receivers: dict[bytes, Receiver] = {}
+        self.acks: Acks | None = None
         self._send = connection.transport.send
         self._waits = connection.waits
         self._turn = green.Lock()
@@ -230,14 +232,31 @@ class Channel:
         return b"".join((prefix, head, properties, b"\xce", *body_frames(self.number, body, self.connection.frame_max)))
 
     def settle(self, tag: int, *, is_taken: bool, requeue: bool = False, multiple: bool = False) -> bool:
-        """Send basic.ack or basic.nack for a delivery tag of this channel. False: the channel has gone, nothing was sent."""
+        """Send basic.ack or basic.nack for a delivery tag of this channel. False: the channel has gone, nothing was sent.
+
+        After `gather_acks` an acknowledgement goes out with the others of this turn of the loop.
+        """
         if self.error is not None:
             return False
+        acks = self.acks
+        if acks is not None and not multiple:
+            if is_taken:
+                if acks.add(tag) == 1:
+                    self.connection.transport.send_soon(self._collected)
+                return True
+            acks.forget(tag)
         if is_taken:
             self._send(_ACK_FRAME.pack(1, self.number, 13, _ACK_NUMBER, tag, multiple, 0xCE))
         else:
             self._send(_ACK_FRAME.pack(1, self.number, 13, _NACK_NUMBER, tag, multiple | requeue << 1, 0xCE))
         return True
+
+    def gather_acks(self) -> None:
+        """Send the acknowledgements of a turn of the loop together from now on: before `consume`, when all deliveries are to be settled."""
+        self.acks = Acks(self.number)
+
+    def _collected(self) -> bytes:
+        return self.acks.collected() if self.acks is not None and self.error is None else b""
 
     def consume(
         self, queue: str, receiver: Receiver, *, no_ack: bool = False, exclusive: bool = False, arguments: dict[str, Any] | None = None
@@ -340,9 +359,12 @@ class Channel:
         number = carrier[:4]
         if number == _DELIVER:
             at = 5 + carrier[4]
+            message = Message(self, carrier, at, header, body)
+            if self.acks is not None:
+                self.acks.delivered(message.delivery_tag)
             receiver = self.receivers.get(carrier[5:at])
             if receiver is not None:  # else: delivered while the cancel was under way, RabbitMQ takes it back with the channel
-                receiver.take(Message(self, carrier, at, header, body))
+                receiver.take(message)
         elif number == _GET_OK:
             self._answer(methods.BasicGetOk, Message(self, carrier, 4, header, body))
         else:

@@ -28,7 +28,8 @@ SETTLE_SECONDS = 0.2
 """How long a channel outlives its last acknowledgement of a quorum queue: RabbitMQ collects them behind the first 32 and forgets, when the
 channel closes, what it has collected (3.10, seen: 67 of 100 messages that were acknowledged came again)."""
 
-FAIR_COUNT = 100  # messages taken in a row without waiting; then the loop has a turn
+FAIR_COUNT = 100  # messages taken in a row without waiting, and
+FAIR_SECONDS = 0.005  # the time that takes; then the loop has a turn: others go on, acknowledgements go out
 START_SECONDS = 1.0  # patience for opening a consumer, even when a `get` has less for its message
 
 
@@ -54,6 +55,7 @@ class Consumer:
         self._limit_bytes = limit_bytes
         self._held_bytes = 0
         self._in_a_row = 0
+        self._turn_ends = 0.0
         self._inbox: deque[Message] = deque()
         self._turns: deque[Any] = deque()
         self._waits = source.client.waits
@@ -82,11 +84,15 @@ class Consumer:
         Raises the standard library's `queue.Empty` when none came, `ConsumerCancelled` when the queue was deleted or the consumer
         closed, `DeadlineExceeded` at the deadline.
         """
+        if not self._inbox:
+            return self._waited_for(timeout)
         self._in_a_row += 1
-        if self._in_a_row > FAIR_COUNT:
-            self._in_a_row = 0
+        if self._in_a_row > FAIR_COUNT or monotonic() > self._turn_ends:
             gevent.sleep(0)
-        return self._handed_out() if self._inbox else self._waited_for(timeout)
+            self._begin_turn()
+            if not self._inbox:  # somebody else was quicker
+                return self._waited_for(timeout)
+        return self._handed_out()
 
     def get_nowait(self) -> Message:
         """Take a message that is here already, or raise `queue.Empty`."""
@@ -109,8 +115,11 @@ class Consumer:
                 self._arguments = {**self._arguments, OFFSET: offset + 1}
         return message
 
-    def _waited_for(self, timeout: float | None) -> Message:
+    def _begin_turn(self) -> None:
         self._in_a_row = 0
+        self._turn_ends = monotonic() + FAIR_SECONDS
+
+    def _waited_for(self, timeout: float | None) -> Message:
         until = None if timeout is None else monotonic() + timeout
         if self._channel is None and self.error is None and not self._is_closed:
             self.start(None if timeout is None else max(timeout, START_SECONDS))
@@ -125,6 +134,7 @@ class Consumer:
                 if patience is not None and (left is None or left >= patience):
                     raise queue.Empty
                 raise DeadlineExceeded("no message came before the deadline")
+        self._begin_turn()
         return self._handed_out()
 
     def _wait_turn(self, seconds: float | None) -> bool:
@@ -203,6 +213,7 @@ class Consumer:
                 channel.call(method)
         if not self._no_ack:
             channel.call(methods.BasicQos(0, self.prefetch))
+            channel.gather_acks()
         before, self._channel = self._channel, channel
         self._is_resuming = True
         try:

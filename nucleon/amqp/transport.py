@@ -84,6 +84,7 @@ class Transport:
         self._rest = b""  # bytes for the wire that the socket did not take
         self._is_hot = False  # a flush is due in this turn of the loop
         self._room: deque[Any] = deque()
+        self._collectors: list[Callable[[], bytes]] = []
         self._reading = loop.io(raw.fileno(), 1)
         self._writing = loop.io(raw.fileno(), 2)
         self._take: Callable[[bytes], None] = _ignore
@@ -102,6 +103,8 @@ class Transport:
         """Send bytes now when nothing is under way, else with all others of this turn; never waits."""
         if self._raw is None:
             return
+        if self._collectors:
+            self._collect()
         if not self._is_hot:
             self._is_hot = True
             self._later(self._flush)
@@ -110,6 +113,21 @@ class Transport:
                 return
         self._outbox.append(data)
         self.unsent_bytes += len(data)
+
+    def send_soon(self, collect: Callable[[], bytes]) -> None:
+        """Send what `collect()` returns at the end of this turn, or before whatever is sent earlier."""
+        self._collectors.append(collect)
+        if not self._is_hot:
+            self._is_hot = True
+            self._later(self._flush)
+
+    def _collect(self) -> None:
+        collectors, self._collectors = self._collectors, []
+        for collect in collectors:
+            data = collect()
+            if data:
+                self._outbox.append(data)
+                self.unsent_bytes += len(data)
 
     def is_full(self) -> bool:
         """Tell whether so much is unsent that publishers have to wait."""
@@ -153,6 +171,8 @@ class Transport:
     def _flush(self) -> None:
         """Send the outbox; runs in the loop and never waits."""
         self._is_hot = False
+        if self._collectors:
+            self._collect()
         if self._outbox and not self._rest and self._raw is not None:
             data = b"".join(self._outbox)
             self._outbox.clear()
