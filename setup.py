@@ -15,6 +15,7 @@ HOT = (
     "nucleon.routing.router", "nucleon.binding.call", "nucleon.binding.filling", "nucleon.binding.readers", "nucleon.binding.answers",
     "nucleon.app.answering",
     "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
+    "nucleon.server.door",
     "nucleon.redis.link",
 )  # fmt: skip
 """Typed Python: compiled, or run as it is."""

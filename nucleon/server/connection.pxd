@@ -9,6 +9,7 @@ from nucleon.server.wire cimport Wire
 cdef int READING, BUSY, LINGERING, CLOSED
 cdef Py_ssize_t _LINGER_BYTES, _HELD_BYTES
 
+@cython.freelist(64)
 cdef class Connection:
     cdef public Py_ssize_t _dropped_bytes
     cdef public Py_ssize_t _head_seen
@@ -37,9 +38,15 @@ cdef class Connection:
     cdef public Wire wire
     cdef public object worker
 
+    cpdef object begin_with(self, Core server, Wire wire, str peer, str scheme)
+    cpdef object open(self)
+    @cython.locals(sent=Py_ssize_t)
+    cpdef object send_last(self, bytes data)
     @cython.locals(data=bytes, is_complete=bint)
     cpdef object on_readable(self)
     cdef object _watch(self)
+    cpdef object linger(self)
+    cpdef object close(self)
     @cython.locals(head=RequestHead, is_last=bint)
     cpdef object finish(self)
     @cython.locals(data=bytes, core=Core, limits=Limits, start=Py_ssize_t, end=Py_ssize_t, head=RequestHead)
@@ -57,3 +64,6 @@ cdef class Connection:
     cdef object _await_head(self)
     @cython.locals(core=Core, waited=Py_ssize_t)
     cpdef object sweep(self, double instant)
+
+@cython.locals(wire=Wire, connection=Connection)
+cpdef object open_plain(Core core, int fd, int family, str peer)

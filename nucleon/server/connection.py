@@ -49,6 +49,10 @@ class Connection:
     )  # fmt: skip
 
     def __init__(self, server: Core, wire: Wire, peer: str, scheme: str = "http") -> None:
+        self.begin_with(server, wire, peer, scheme)
+
+    def begin_with(self, server: Core, wire: Wire, peer: str, scheme: str) -> None:
+        """Set what a connection begins with; made without `__init__`, it costs a third."""
         self.server = server
         self.wire = wire
         self.peer = peer
@@ -275,6 +279,21 @@ class Connection:
         if sent != len(head) + len(body):
             self._send_rest(body, sent - len(head))
 
+    def send_last(self, data: bytes) -> None:
+        """Send an answer behind which the connection is closed: its end travels in the same packet. As `send`.
+
+        Nothing that may wait comes between this and `finish`.
+        """
+        if self.held or not self.wire.is_plain:
+            self.send(data)
+            return
+        try:
+            sent = self.wire.send_last(data)
+        except OSError as error:
+            raise Gone(str(error)) from None
+        if sent != len(data):
+            self._send_rest(data, sent)
+
     def hold(self, data: bytes) -> bool:
         """Keep an answer back when more requests are here, so that one packet carries many. False: it has to be sent now."""
         if not self.may_hold or not self.pending or len(self.held) + len(data) > _HELD_BYTES:
@@ -425,6 +444,16 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<Connection from {self.peer or 'a Unix socket'}, {('reading', 'busy', 'lingering', 'closed')[self.state]}>"
+
+
+def open_plain(core: Core, fd: int, family: int, peer: str) -> None:
+    """Begin a connection on a socket that does not block, ours from now on. Runs in the hub."""
+    wire = Wire.__new__(Wire)
+    wire.begin(fd, family)
+    connection = Connection.__new__(Connection)
+    connection.begin_with(core, wire, peer, "http")
+    core.connections.add(connection)
+    connection.open()
 
 
 def _patience(text: str, seconds: float) -> float:

@@ -2,7 +2,9 @@
 from nucleon.http.malformed cimport Limits
 
 cdef class Core:
+    cdef public bint accepting
     cdef public object application
+    cdef public Py_ssize_t arriving
     cdef public set connections
     cdef public double deadline_seconds
     cdef public object drained
@@ -16,9 +18,11 @@ cdef class Core:
     cdef public bint idle_closed
     cdef public Py_ssize_t idle_ticks
     cdef public double interval
+    cdef public bint is_exhausted
     cdef public Limits limits
     cdef public Py_ssize_t linger_ticks
     cdef public object loop
+    cdef public Py_ssize_t maximum_connections
     cdef public Py_ssize_t maximum_running
     cdef public object new_worker
     cdef public list parked
@@ -27,6 +31,9 @@ cdef class Core:
     cdef public object respond
     cdef public Py_ssize_t running
     cdef public object settings
+    cdef public object stand_back
     cdef public Py_ssize_t tick
     cdef public Py_ssize_t write_bytes_per_tick
     cdef public Py_ssize_t write_ticks
+
+    cpdef object forget(self, object connection)

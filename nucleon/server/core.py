@@ -14,13 +14,16 @@ class Core:
 
     tick: how often the timer has run; waits are counted in it, so that a request needs no clock of its own to be timed out. A wait
     of n ticks has lasted more than n - 1 intervals: nobody is cut off early, and at most one interval late.
-    parked: what wakes a parked worker, given a connection. environ: what every WSGI environ begins with, None for an application of ours.
+    arriving: how many clients' proxies have not said yet who they are. stand_back: stops accepting for a moment, given the error or
+    None; is_exhausted: it has said so, and nobody has been accepted since. parked: what wakes a parked worker, given a connection.
+    environ: what every WSGI environ begins with, None for an application of ours.
     """
 
     __slots__ = (
-        "application", "connections", "deadline_seconds", "drained", "draining", "environ", "fewer", "fresh", "grace_seconds",
-        "head_ticks", "hub", "idle_closed", "idle_ticks", "interval", "limits", "linger_ticks", "loop", "maximum_running",
-        "new_worker", "parked", "proxies", "requests", "respond", "running", "settings", "tick", "write_bytes_per_tick", "write_ticks",
+        "accepting", "application", "arriving", "connections", "deadline_seconds", "drained", "draining", "environ", "fewer", "fresh",
+        "grace_seconds", "head_ticks", "hub", "idle_closed", "idle_ticks", "interval", "is_exhausted", "limits", "linger_ticks", "loop",
+        "maximum_connections", "maximum_running", "new_worker", "parked", "proxies", "requests", "respond", "running", "settings",
+        "stand_back", "tick", "write_bytes_per_tick", "write_ticks",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, hub: Any) -> None:
@@ -37,11 +40,16 @@ class Core:
         self.fresh = settings.fresh_greenlets
         self.linger_ticks = ceil(settings.linger_seconds / self.interval)
         self.deadline_seconds = settings.deadline_seconds
+        self.maximum_connections = settings.max_connections
         self.maximum_running = settings.max_concurrent_requests
         self.grace_seconds = 1.0
         self.tick = 0
         self.requests = 0
         self.running = 0
+        self.accepting = False
+        self.arriving = 0
+        self.is_exhausted = False
+        self.stand_back: Any = None
         self.draining = False
         self.idle_closed = False
         self.connections: set[Any] = set()

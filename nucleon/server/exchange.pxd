@@ -24,4 +24,4 @@ cdef Response _answer_wsgi(Core core, Connection connection, RequestHead head, B
 cdef Reply _composed(RequestHead head, Response response, Py_ssize_t size, bint keep_alive)
 
 @cython.locals(body=bytes, size=Py_ssize_t, reply=Reply, data=bytes)
-cdef bint _send_whole(Connection connection, RequestHead head, Response response, bint keep_alive) except -1
+cdef bint _send_whole(Connection connection, RequestHead head, Response response, bint keep_alive, bint ends_at_once) except -1

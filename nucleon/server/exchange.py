@@ -41,7 +41,7 @@ def run_exchange(core: Core, connection: Connection) -> bool:
         if isinstance(response.body, bytes) and connection.early is None:
             if type(response.body) is not bytes:
                 response.body = bytes(response.body)
-            return _send_whole(connection, head, response, keep_alive)
+            return _send_whole(connection, head, response, keep_alive, response.on_close is None)
         _set_deadline(None)  # a stream may last; each write has its own limit
         if isinstance(response.body, FileWrapper) and connection.early is None and response.body.is_plain() and connection.wire.is_plain:
             return _send_file(connection, head, response, response.body, keep_alive)
@@ -127,7 +127,8 @@ def _composed(head: RequestHead, response: Response, size: int, keep_alive: bool
     return compose(response.status, response.headers, size, head.minor, head.method == "HEAD", keep_alive)
 
 
-def _send_whole(connection: Connection, head: RequestHead, response: Response, keep_alive: bool) -> bool:
+def _send_whole(connection: Connection, head: RequestHead, response: Response, keep_alive: bool, ends_at_once: bool) -> bool:
+    """Send head and body. ends_at_once: nothing that may wait comes between this and the end of a connection that is not kept."""
     body: bytes = response.body  # type: ignore[assignment]
     size = len(body)
     try:
@@ -140,14 +141,16 @@ def _send_whole(connection: Connection, head: RequestHead, response: Response, k
     if reply.framing:
         reply.parts.append(body if reply.framing >= size else body[: reply.framing])
     data = b"".join(reply.parts)
-    if not reply.keep_alive or not connection.hold(data):
+    if not reply.keep_alive and ends_at_once:
+        connection.send_last(data)
+    elif not reply.keep_alive or not connection.hold(data):
         connection.send(data)
     return reply.keep_alive
 
 
 def _send_fault(connection: Connection, head: RequestHead, error: Exception, keep_alive: bool) -> bool:
     log.error("%s %s: the response cannot be sent: %s", head.method, head.path, error, exc_info=error)
-    return _send_whole(connection, head, problem_response(Problem(), _identity(head)), keep_alive)
+    return _send_whole(connection, head, problem_response(Problem(), _identity(head)), keep_alive, False)
 
 
 def _send_stream(connection: Connection, head: RequestHead, response: Response, keep_alive: bool) -> bool:
@@ -162,7 +165,7 @@ def _send_stream(connection: Connection, head: RequestHead, response: Response, 
             stream = Stream(connection, reply)
             stream.send(first)
         except Problem as problem:
-            return _send_whole(connection, head, problem_response(problem, _identity(head)), keep_alive)
+            return _send_whole(connection, head, problem_response(problem, _identity(head)), keep_alive, False)
         except Gone:
             raise
         except Exception as error:  # noqa: BLE001 - the application's iterable may raise anything; it is logged and answered with 500

@@ -1,7 +1,6 @@
 """The server of one process: listeners, connections, parked workers, one coarse timer."""
 
 import _socket
-import errno
 import logging
 import os
 from time import monotonic
@@ -12,20 +11,18 @@ import gevent.event
 
 from nucleon import wsgi
 from nucleon.server.arrival import Arrival
-from nucleon.server.connection import Connection
+from nucleon.server.connection import Connection, open_plain
 from nucleon.server.core import Core
+from nucleon.server.door import Door
 from nucleon.server.proxies import TrustedProxies
 from nucleon.server.settings import Settings
 from nucleon.server.tls import TlsWire, certificate_of
-from nucleon.server.wire import Wire, accept
 from nucleon.server.worker import Worker
 
 log = logging.getLogger("nucleon.server")
 ACCEPT_PAUSE_SECONDS = 0.1  # out of descriptors: spinning on accept() would starve the closers
 IDLE_GRACE_SECONDS = 0.5  # a kept connection may carry a request that its client has sent already
-ACCEPT_BATCH = 32
 RENEWAL_SECONDS = 10.0  # how soon a new certificate is seen
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Server(Core):
@@ -46,15 +43,13 @@ class Server(Core):
         else:
             self.environ = wsgi.first_environ(True)
         self.new_worker = self._start_worker
+        self.stand_back = self._stand_back
         self.drained = gevent.event.Event()
         self.fewer = gevent.event.Event()
         self._workers: set[Worker] = set()
-        self._listeners: list[_socket.socket] = []
-        self._watchers: list[Any] = []
+        self._doors: list[Door] = []
         self._timer: Any = None
         self._pause: Any = None
-        self._accepting = False
-        self._exhaustion_logged = False
         self._stopped = gevent.event.Event()
 
     @property
@@ -68,11 +63,11 @@ class Server(Core):
         listener.setblocking(False)
         if listener.family != _socket.AF_UNIX:
             listener.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)  # those that it accepts inherit this
-        self._listeners.append(listener)
-        watcher = self.loop.io(listener.fileno(), 1)
-        self._watchers.append(watcher)
-        if self._accepting:
-            watcher.start(self._accept, listener)
+        is_plain = not self._announcers and (self._certificate is None or listener.family == _socket.AF_UNIX)
+        door = Door(self, listener, None if is_plain else self._welcome)
+        self._doors.append(door)
+        if self.accepting:
+            door.open()
 
     def start(self) -> None:
         """Start the application and accept connections."""
@@ -91,17 +86,13 @@ class Server(Core):
 
     def stop_accepting(self) -> None:
         """Take no more connections; those that are open go on."""
-        self._accepting = False
+        self.accepting = False
         if self._pause is not None:
             self._pause.close()
             self._pause = None
-        for watcher in self._watchers:
-            watcher.stop()
-            watcher.close()
-        for listener in self._listeners:
-            listener.close()
-        self._watchers.clear()
-        self._listeners.clear()
+        for door in self._doors:
+            door.close()
+        self._doors.clear()
 
     def drain(self, seconds: float | None = None) -> int:
         """Close idle connections, wait for running requests, then kill the rest. Returns how many were killed."""
@@ -157,59 +148,45 @@ class Server(Core):
         self._stopped.set()
 
     def _resume_accepting(self) -> None:
-        self._accepting = True
+        self.accepting = True
         if self._pause is not None:
             self._pause.close()
             self._pause = None
-        for listener, watcher in zip(self._listeners, self._watchers, strict=True):
-            if not watcher.active:
-                watcher.start(self._accept, listener)
+        for door in self._doors:
+            door.open()
 
-    def _accept(self, listener: _socket.socket) -> None:
-        for _ in range(ACCEPT_BATCH):
-            if not self._accepting:
-                return  # a request of the batch has stopped it
-            if len(self.connections) + len(self._arrivals) >= self.settings.max_connections:
-                self._stand_back(None)
-                return
-            try:
-                fd, peer = accept(listener)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    self._stand_back(error)
-                    return
-                continue  # the peer has gone already
-            self._exhaustion_logged = False
-            self._welcome(listener, fd, peer)
-
-    def _welcome(self, listener: _socket.socket, fd: int, peer: str) -> None:
+    def _welcome(self, fd: int, family: int, peer: str) -> None:
+        """Begin a connection, or wait first for what its proxy says about it."""
         if self._announcers and self._announcers.trusts(peer):
-            ready, ended = self._introduced, self._arrivals.discard
-            self._arrivals.add(Arrival(self.loop, fd, listener.family, peer=peer, since=self.tick, ready=ready, ended=ended))
+            ended = self._left_arrivals
+            self._arrivals.add(Arrival(self.loop, fd, family, peer=peer, since=self.tick, ready=self._introduced, ended=ended))
+            self.arriving = len(self._arrivals)
         else:
-            self._open(fd, listener.family, peer)
+            self._open(fd, family, peer)
+
+    def _left_arrivals(self, arrival: Arrival) -> None:
+        self._arrivals.discard(arrival)
+        self.arriving = len(self._arrivals)
 
     def _introduced(self, arrival: Arrival, fd: int, client: str) -> None:
-        self._arrivals.discard(arrival)
+        self._left_arrivals(arrival)
         self._open(fd, arrival.family, client)
 
     def _open(self, fd: int, family: int, peer: str) -> None:
         """Begin a connection; over TCP it speaks TLS when there is a certificate."""
         if self._certificate is not None and family != _socket.AF_UNIX:
             connection = Connection(self, TlsWire(fd, family, self._certificate.context, peer), peer, "https")
+            self.connections.add(connection)
+            connection.open()
         else:
-            connection = Connection(self, Wire(fd, family), peer)
-        self.connections.add(connection)
-        connection.open()
+            open_plain(self, fd, family, peer)
 
     def _stand_back(self, error: OSError | None) -> None:
         """Stop accepting for a moment; say so once."""
-        for watcher in self._watchers:
-            watcher.stop()
-        if not self._exhaustion_logged:
-            self._exhaustion_logged = True
+        for door in self._doors:
+            door.shut()
+        if not self.is_exhausted:
+            self.is_exhausted = True
             log.error("accepting pauses: %s", error or f"{len(self.connections)} connections are open")
         self._pause = self.loop.timer(ACCEPT_PAUSE_SECONDS)
         self._pause.start(self._resume_accepting)

@@ -6,8 +6,10 @@ cdef class Wire:
     cdef readonly int fd
     cdef public bint is_plain
     cdef readonly bint is_reset
+    cpdef object begin(self, int fd, int family)
     cpdef bytes receive(self)
     cpdef Py_ssize_t send(self, bytes data, Py_ssize_t start) except -1
+    cpdef Py_ssize_t send_last(self, bytes data) except -1
     cpdef Py_ssize_t send_both(self, bytes head, bytes body) except -1
     cpdef object end(self)
     cpdef object close(self)

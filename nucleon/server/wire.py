@@ -12,9 +12,12 @@ from gevent import getcurrent
 RECEIVE_BYTES = 65_536
 
 
-def accept(listener: _socket.socket) -> tuple[int, str]:
-    """Take a client that waits: its descriptor, which never blocks, and its address ("" without one). Raises `OSError`."""
-    fd, address = listener._accept()  # type: ignore[attr-defined]
+def accept(listener: _socket.socket) -> tuple[int, str] | None:
+    """Take a client that waits: its descriptor, which never blocks, and its address ("" without one); None for nobody. Raises `OSError`."""
+    try:
+        fd, address = listener._accept()  # type: ignore[attr-defined]
+    except (BlockingIOError, InterruptedError):
+        return None
     os.set_blocking(fd, False)
     return fd, str(address[0]) if listener.family != _socket.AF_UNIX else ""
 
@@ -28,6 +31,9 @@ class Wire:
     __slots__ = ("_socket", "fd", "is_plain", "is_reset")
 
     def __init__(self, fd: int, family: int) -> None:
+        self.begin(fd, family)
+
+    def begin(self, fd: int, family: int) -> None:
         """fd: a connected socket that does not block, ours from now on."""
         self.fd = fd
         self.is_plain = True
@@ -53,6 +59,13 @@ class Wire:
         """Send `data[start:]` and return how many bytes were taken, 0 when there is no room now. Raises `OSError`."""
         try:
             return self._socket.send(memoryview(data)[start:] if start else data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+
+    def send_last(self, data: bytes) -> int:
+        """Send as `send` does, but let what does not fill a packet wait for `end` or `close`, which has to follow at once."""
+        try:
+            return self._socket.send(data, _socket.MSG_MORE)
         except (BlockingIOError, InterruptedError):
             return 0
 

@@ -12,6 +12,7 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int, void *, size_t, int)
     ssize_t send(int, const void *, size_t, int)
     int shutdown(int, int)
+    const int MSG_MORE
     const int MSG_NOSIGNAL
     const int SHUT_WR
     struct iovec:
@@ -58,6 +59,8 @@ cdef enum:
     FIRST_ROOM = 262144
 
 cdef char _BUFFER[RECEIVE_SIZE]
+cdef unsigned int _last_address = 0
+cdef str _last_text = None
 
 RECEIVE_BYTES = RECEIVE_SIZE
 
@@ -72,18 +75,32 @@ cdef Py_ssize_t taken(ssize_t count) except -1:
     return -1
 
 
+cdef str address_text(const in_addr *address):
+    """Return an IPv4 address as text; the last one is remembered: many connections come from one proxy."""
+    global _last_address, _last_text
+    cdef unsigned int number
+    cdef char text[64]
+    memcpy(&number, address, sizeof(number))
+    if number != _last_address or _last_text is None:
+        _last_text = inet_ntop(AF_INET, address, text, sizeof(text)).decode("ascii")
+        _last_address = number
+    return _last_text
+
+
 cpdef tuple accept(object listener):
-    """Take a client that waits: its descriptor, which never blocks, and its address ("" without one). Raises `OSError`."""
+    """Take a client that waits: its descriptor, which never blocks, and its address ("" without one); None for nobody. Raises `OSError`."""
     cdef sockaddr_storage address
     cdef socklen_t size = sizeof(address)
     cdef char text[64]
     cdef const char *found = NULL
     cdef int fd = accept4(listener.fileno(), <sockaddr *>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
     if fd < 0:
+        if errno == EAGAIN or errno == EINTR:
+            return None
         PyErr_SetFromErrno(OSError)
     if (<sockaddr *>&address).sa_family == AF_INET:
-        found = inet_ntop(AF_INET, &(<sockaddr_in *>&address).sin_addr, text, sizeof(text))
-    elif (<sockaddr *>&address).sa_family == AF_INET6:
+        return fd, address_text(&(<sockaddr_in *>&address).sin_addr)
+    if (<sockaddr *>&address).sa_family == AF_INET6:
         found = inet_ntop(AF_INET6, &(<sockaddr_in6 *>&address).sin6_addr, text, sizeof(text))
     return fd, "" if found == NULL else found.decode("ascii")
 
@@ -98,6 +115,9 @@ cdef class Wire:
         self.fd = -1
 
     def __init__(self, int fd, int family):
+        self.begin(fd, family)
+
+    cpdef object begin(self, int fd, int family):
         """fd: a connected socket that does not block, ours from now on."""
         self.fd = fd
         self.is_plain = True
@@ -116,6 +136,10 @@ cdef class Wire:
     cpdef Py_ssize_t send(self, bytes data, Py_ssize_t start) except -1:
         """Send `data[start:]` and return how many bytes were taken, 0 when there is no room now. Raises `OSError`."""
         return taken(send(self.fd, PyBytes_AS_STRING(data) + start, PyBytes_GET_SIZE(data) - start, MSG_NOSIGNAL))
+
+    cpdef Py_ssize_t send_last(self, bytes data) except -1:
+        """Send as `send` does, but let what does not fill a packet wait for `end` or `close`, which has to follow at once."""
+        return taken(send(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), MSG_NOSIGNAL | MSG_MORE))
 
     cpdef Py_ssize_t send_both(self, bytes head, bytes body) except -1:
         """Send head and body without joining them; as `send`."""
