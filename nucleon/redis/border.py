@@ -1,4 +1,7 @@
-"""The border post: redis-py's errors become problems here and nowhere else."""
+"""The border post: redis-py's errors become problems here and nowhere else.
+
+What is raised is a problem and redis-py's error of that kind as well: `except redis.ConnectionError` means what it always meant.
+"""
 
 import re
 from collections.abc import Iterator
@@ -10,6 +13,16 @@ from nucleon import green
 from nucleon.errors import DeadlineExceeded, Problem, Unavailable
 
 TIMER_SLACK_SECONDS = 0.005  # a socket time-out set from the deadline may fire this early
+
+
+
+class Away(Unavailable, exceptions.ConnectionError):
+    """503: the server is out of reach, full, or not in a state to answer. `__cause__` is redis-py's error."""
+
+
+class Unanswered(Unavailable, exceptions.TimeoutError):
+    """503: no reply within `socket_seconds`."""
+
 
 AWAY = (
     exceptions.ConnectionError,
@@ -47,17 +60,19 @@ class ReplyTooLarge(exceptions.RedisError):
 
 def problem_from(error: exceptions.RedisError) -> Problem | None:
     """Return what the client may be told, or None when the command itself is wrong (a fault of the program: 500)."""
+    if isinstance(error, Problem):
+        return None  # it passed here before
     if isinstance(error, exceptions.TimeoutError):
         left = green.remaining()
         if left is not None and left <= TIMER_SLACK_SECONDS:
             return DeadlineExceeded("Redis did not answer before the deadline")
-        return Unavailable("Redis did not answer in time; the command may have been carried out")
+        return Unanswered("Redis did not answer in time; the command may have been carried out")
     if isinstance(error, Lost) and error.may_have_run:
-        return Unavailable("Redis was lost before it answered; the command may have been carried out")
+        return Away("Redis was lost before it answered; the command may have been carried out")
     if isinstance(error, Crowded):
-        return Unavailable(f"Redis is slow: {error}")
+        return Away(f"Redis is slow: {error}")
     if isinstance(error, AWAY) or AWAY_REPLIES.match(str(error)):
-        return Unavailable("Redis is not available")
+        return Away("Redis is not available")
     return None
 
 

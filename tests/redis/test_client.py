@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
 from nucleon import green, hooks
@@ -192,6 +193,9 @@ def test_nobody_listening_is_unavailable_and_shown_by_health() -> None:
     with pytest.raises(Unavailable):
         redis.pipeline().get("x").execute()
     assert "2 calls, 2 failed" in repr(redis)
+    with pytest.raises(NoConnection) as caught:  # who wrote `except redis.ConnectionError` catches it too
+        redis.get("x")
+    assert isinstance(caught.value, Unavailable)
 
 
 def test_clients_killed_by_the_server_reconnect_unseen(redis: Redis) -> None:
