@@ -17,6 +17,8 @@ HOT = (
     "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
     "nucleon.server.door",
     "nucleon.redis.link",
+    "nucleon.amqp.codec.frames", "nucleon.amqp.codec.properties", "nucleon.amqp.acks", "nucleon.amqp.channel", "nucleon.amqp.confirms",
+    "nucleon.amqp.consumer", "nucleon.amqp.message",
 )  # fmt: skip
 """Typed Python: compiled, or run as it is."""
 TWINS = ("nucleon.http.native", "nucleon.server.wire")

@@ -28,6 +28,7 @@ from nucleon.amqp.codec.properties import PROPERTIES_AT, body_size_in
 from nucleon.amqp.confirms import Confirm, Confirms
 from nucleon.amqp.errors import AmqpError, AnswerLate, ChannelClosed, ConnectionBlocked, ConsumerCancelled, NoAnswer
 from nucleon.amqp.message import Message
+from nucleon.amqp.transport import HIGH_WATER_BYTES
 from nucleon.amqp.waits import TIMED_OUT, waiter
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Channel:
         self.confirms: Confirms | None = None
         self.receivers: dict[bytes, Receiver] = {}
         self.acks: Acks | None = None
-        self._send = connection.transport.send
+        self._send: Callable[[bytes], None] = connection.transport.send
+        self._pieces_end = 0
         self._waits = connection.waits
         self._turn = green.Lock()
         self._reply: Any = None
@@ -163,8 +165,9 @@ class Channel:
         or too many confirms open. Raises `ConnectionBlocked`, `ConnectionLost`, `ChannelClosed`, `ValueError`.
         """
         confirms = self.confirms
-        if self.must_wait():
-            self._wait_to_publish(timeout)
+        is_large = len(body) > self._body_max
+        if self.must_wait(is_large):
+            self._wait_to_publish(timeout, is_large)
         if self.error is not None:
             raise copy(self.error)
         prefix = self._prefixes.get((exchange, routing_key, is_mandatory))
@@ -176,25 +179,27 @@ class Channel:
             data = b"".join((prefix, head, properties, _BODY_HEAD.pack(0xCE, BODY, number, size), body, b"\xce"))
         else:
             data = self._large(prefix, head, properties, body)
-        if confirms is None:
-            self._send(data)
-            return None
-        confirm = Confirm(self._waits, exchange, routing_key, body, is_mandatory)
-        confirms.enter(confirm)
+        confirm = None
+        if confirms is not None:
+            confirm = Confirm(self._waits, exchange, routing_key, body, is_mandatory)
+            confirms.enter(confirm)
         self._send(data)
+        if is_large:
+            self._send_body(body)
         return confirm
 
-    def must_wait(self) -> bool:
+    def must_wait(self, is_large: bool = False) -> bool:
         """Tell whether a publish would have to wait now."""
         connection, confirms = self.connection, self.confirms
         return (
             connection.blocked_reason is not None
-            or connection.transport.unsent_bytes > 131_072
+            or connection.transport.unsent_bytes > HIGH_WATER_BYTES
+            or (is_large and connection.transport.is_full(is_large))
             or (confirms is not None and len(confirms.open) >= confirms.window)
             or not self._is_flowing
         )
 
-    def _wait_to_publish(self, timeout: float | None) -> None:
+    def _wait_to_publish(self, timeout: float | None, is_large: bool) -> None:
         """Return when a publish may go out in the same step."""
         connection, confirms = self.connection, self.confirms
         patience = connection.wait_seconds if timeout is None else timeout
@@ -207,9 +212,9 @@ class Channel:
             elif not self._is_flowing:
                 if not connection.gate.wait(left):
                     raise ConnectionBlocked("RabbitMQ has stopped the flow of this channel")
-            elif connection.transport.is_full():
-                if not connection.transport.wait_for_room(left):
-                    unsent = connection.transport.unsent_bytes
+            elif connection.transport.is_full(is_large):
+                if not connection.transport.wait_for_room(left, is_large):
+                    unsent = connection.transport.unsent_bytes + connection.transport.unsent_pieces_bytes
                     raise ConnectionBlocked(f"RabbitMQ read nothing for {patience:g} s: {unsent} bytes are unsent")
             elif confirms is not None and confirms.is_full():
                 if not confirms.wait_for_room(left):
@@ -226,10 +231,28 @@ class Channel:
         return prefix
 
     def _large(self, prefix: bytes, head: bytes, properties: bytes, body: bytes) -> bytes:
-        """Return a publish whose body is empty or takes several frames."""
+        """Return the beginning of a publish whose body takes several frames, or all of it when it fits in one or is empty."""
         if len(properties) + 12 > self._body_max:
             raise ValueError(f"the properties take {len(properties)} bytes and a frame holds {self._body_max}: shorten the headers")
-        return b"".join((prefix, head, properties, b"\xce", *body_frames(self.number, body, self.connection.frame_max)))
+        begin = b"".join((prefix, head, properties, b"\xce"))
+        return begin if len(body) > self._body_max else begin + b"".join(body_frames(self.number, body, self.connection.frame_max))
+
+    def _send_body(self, body: bytes) -> None:
+        """Send a large body in pieces, between which other channels have their turn; this one goes on behind it."""
+        self._pieces_end = self.connection.transport.send_pieces(body_frames(self.number, body, self.connection.frame_max))
+        self._send = self._send_behind
+
+    def is_sending(self) -> bool:
+        """Tell whether pieces of a large message wait to be sent."""
+        return self.connection.transport.pieces_sent < self._pieces_end
+
+    def _send_behind(self, data: bytes) -> None:
+        transport = self.connection.transport
+        if self.is_sending():
+            self._pieces_end = transport.send_pieces((data,))
+        else:
+            self._send = transport.send
+            transport.send(data)
 
     def settle(self, tag: int, *, is_taken: bool, requeue: bool = False, multiple: bool = False) -> bool:
         """Send basic.ack or basic.nack for a delivery tag of this channel. False: the channel has gone, nothing was sent.

@@ -14,11 +14,12 @@ from nucleon.amqp.codec import Method, Properties, methods
 from nucleon.amqp.confirms import Confirm
 from nucleon.amqp.connection import Connection
 from nucleon.amqp.consumer import SETTLE_SECONDS, Consumer
+from nucleon.amqp.contents import encoded, inherited, with_message_id
 from nucleon.amqp.errors import ConnectionBlocked
 from nucleon.amqp.exchange import Exchange
 from nucleon.amqp.link import Link
 from nucleon.amqp.message import Message
-from nucleon.amqp.publisher import Publishers, encoded, with_message_id
+from nucleon.amqp.publisher import Publishers
 from nucleon.amqp.queue import Queue
 from nucleon.amqp.rpc import Caller
 from nucleon.amqp.settings import Settings as AmqpSettings
@@ -94,9 +95,9 @@ class Amqp:
 
     def health(self) -> None:
         """Return when RabbitMQ answers and takes messages; raise `ConnectionLost`, `ConnectionBlocked`, `NoAnswer`, ... when not."""
-        patience = min(self.settings.connect_seconds, self.settings.wait_seconds)
-        self.ask_twice(methods.BasicQos(), patience)
-        reason = self.publishing.get(patience).blocked_reason
+        self.consuming.get()
+        self.ask_twice(methods.BasicQos(), min(self.settings.connect_seconds, self.settings.wait_seconds))
+        reason = self.publishing.get().blocked_reason
         if reason is not None:
             raise ConnectionBlocked(f"RabbitMQ takes no messages: {reason}")
 
@@ -233,8 +234,12 @@ class Amqp:
         """
         patience = green.seconds_left(self.settings.answer_seconds if timeout is None else timeout)
         assert patience is not None
+        if timeout is None:
+            self.publishing.get()  # at once when RabbitMQ has been away for long
         data, _ = encoded(body)
-        asked = Properties(**{"delivery_mode": 1, "expiration": str(max(1, round(patience * 1000))), **properties})
+        given = properties.pop("headers", None) or {}
+        headers = {**given, **inherited(given)} or None
+        asked = Properties(**{"delivery_mode": 1, "expiration": str(max(1, round(patience * 1000))), "headers": headers, **properties})
         return self._opened().caller.call(exchange, routing_key, data, asked, patience)
 
     def transaction(self, timeout: float | None = None) -> Transaction:

@@ -77,6 +77,7 @@ class Connection:
         self._frames = opened.frames
         self._on_end = on_end
         self._free: deque[int] = deque()
+        self._leaving: deque[Channel] = deque()
         self._opened_channels = 0
         self._reply: Any = None
         self._quiet_beats = 0
@@ -100,6 +101,8 @@ class Connection:
     def channel(self, timeout: float | None = None) -> Channel:
         """Open a channel. Raises `ConnectionLost`, `NoAnswer`; `AmqpError` when all `channel_max` are in use."""
         self.check()
+        while self._leaving and not self._leaving[0].is_sending():
+            self._free.append(self._leaving.popleft().number)
         if self._free:
             number = self._free.popleft()
         elif self._opened_channels < self.channel_max:
@@ -117,10 +120,13 @@ class Connection:
             raise copy(self.error)
 
     def forget(self, channel: Channel) -> None:
-        """Take a closed channel off the list; its number may be used again."""
+        """Take a closed channel off the list; its number may be used again when what it has sent is out."""
         if self.channels.get(channel.number) is channel:
             del self.channels[channel.number]
-            self._free.append(channel.number)
+            if channel.is_sending():
+                self._leaving.append(channel)
+            else:
+                self._free.append(channel.number)
 
     def update_secret(self, secret: str, reason: str) -> None:
         """Give RabbitMQ a new token before the old one ends (connection.update-secret)."""
@@ -144,7 +150,7 @@ class Connection:
     def _ask(self, method: Method, seconds: float) -> bool:
         self.check()
         turn = self._reply = waiter()
-        self.transport.send(method_frame(0, method))
+        self.transport.send_last(method_frame(0, method))
         try:
             reply = self.waits.wait(turn, seconds)
         finally:

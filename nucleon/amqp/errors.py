@@ -15,8 +15,8 @@ class Away(AmqpError, Unavailable):
 
     told: ClassVar[str] = "RabbitMQ is not available"
 
-    def __init__(self, what: str) -> None:
-        super().__init__(self.told)
+    def __init__(self, what: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(self.told, retry_after_seconds=retry_after_seconds)
         self.args = (what,)
 
 

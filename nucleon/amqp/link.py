@@ -1,6 +1,7 @@
 """A connection that comes back: one supervisor greenlet opens it, declares the topology and resumes the consumers."""
 
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -57,14 +58,17 @@ class Link:
         self._refusal: tuple[float, AmqpError | SetupError] | None = None
         self._last: Exception | None = None
         self._attempt = 0
+        self._away_since: float | None = None  # when an open connection was lost, or the first try failed
+        self._next_try = 0.0
         self._opened_at = float("-inf")
         self._settled = gevent.event.Event()  # set: there is a connection, or a refusal
         self._supervisor: gevent.Greenlet[..., None] | None = None
         self._is_stopped = False
 
     def get(self, timeout: float | None = None) -> Connection:
-        """Return the open connection, waiting up to `timeout` seconds (default `wait_seconds`) while it is opened.
+        """Return the open connection, waiting up to `timeout` seconds while it is opened.
 
+        Without a timeout: up to `wait_seconds`, but not longer than an outage of `bridge_seconds`; while it lasts, not at all.
         Raises `ConnectionLost`, `AccessRefused`, `SetupError`, and `DeadlineExceeded` at the deadline.
         """
         connection = self.connection
@@ -80,9 +84,21 @@ class Link:
             left = green.seconds_left(until - monotonic())
             if left is not None and left <= 0:
                 raise ConnectionLost(f"no connection to RabbitMQ within {patience:g} s: {self._last or 'no answer yet'}")
-            self._settled.wait(left)
+            self._settled.wait(left if timeout is not None else self._bridged(left))
             if self.connection is not None:
                 return self.connection
+
+    def _bridged(self, seconds: float | None) -> float | None:
+        """Return how long to wait of these seconds, before it is asked again. Raises `ConnectionLost` when the outage is a long one."""
+        if self._away_since is None:
+            return seconds  # the first failed try wakes
+        now = monotonic()
+        left = self._away_since + self.settings.bridge_seconds - now
+        if left <= 0:
+            pause = max(0.0, self._next_try - now)
+            away = f"no connection to RabbitMQ for {now - self._away_since:.1f} s: {self._last}; next attempt in {pause:.1f} s"
+            raise ConnectionLost(away, max(1, math.ceil(pause)))
+        return left if seconds is None else min(left, seconds)
 
     def _raise_refusal(self) -> None:
         if self._refusal is not None:
@@ -185,6 +201,7 @@ class Link:
             raise
         if connection.error is None:
             self.connection = connection
+            self._away_since = None
             self.recoveries += 1
             self._settled.set()
             if self._last is not None:
@@ -197,6 +214,11 @@ class Link:
         pause *= random.uniform(0.5, 1.0)
         log.warning("%s connection: %s; next attempt in %.1f s", self.role, why, pause)
         self._attempt += 1
+        self._next_try = monotonic() + pause
+        if self._away_since is None:
+            self._away_since = monotonic()
+        self._settled.set()  # who waits looks again how long this lasts
+        self._settled.clear()
         gevent.sleep(pause)
 
     def _connect(self) -> Connection:
@@ -237,6 +259,7 @@ class Link:
         was_open, self.connection = self.connection is not None, None
         if error is not None:
             self._last = error
+            self._away_since = self._away_since or monotonic()
             log.warning("%s connection: %s", self.role, error)
         for listener in hooks.connection_closed.listeners:
             listener(resource=f"amqp {self.role}", reason=str(error or "closed here"))

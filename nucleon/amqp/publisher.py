@@ -1,75 +1,15 @@
-"""Publishing: a channel for each exchange, so that a missing one hurts nobody else, and bodies and properties made ready to be sent."""
+"""Publishing: a channel for each exchange, so that a missing one hurts nobody else."""
 
 from collections import OrderedDict
 from time import monotonic
-from typing import Any
-from uuid import uuid4
 
-import msgspec
-
-from nucleon import green, hooks
+from nucleon import green
 from nucleon.amqp.channel import PERSISTENT, Channel
-from nucleon.amqp.codec import Properties, encode_properties
 from nucleon.amqp.confirms import Confirm
-from nucleon.amqp.errors import AccessRefused, ChannelClosed, ConnectionLost, OutcomeUnknown
+from nucleon.amqp.errors import AccessRefused, ChannelClosed, ConnectionBlocked, ConnectionLost, OutcomeUnknown
 from nucleon.amqp.link import Link
-from nucleon.message.request import Request
-from nucleon.message.trace import TRACEPARENT, trace_from
 
-JSON_PROPERTIES = Properties(content_type="application/json", delivery_mode=2)
-TEXT_PROPERTIES = Properties(content_type="text/plain; charset=utf-8", delivery_mode=2)
-BYTES_PROPERTIES = Properties(delivery_mode=2)
-_JSON, _TEXT = encode_properties(JSON_PROPERTIES), encode_properties(TEXT_PROPERTIES)
 CHANNELS_KEPT = 64  # exchanges that were published to last; names may come from data
-REQUEST_ID_HEADER = "x-request-id"
-
-
-def encoded(body: Any, given: dict[str, Any] | None = None) -> tuple[bytes, bytes]:
-    """Return a body and its encoded properties: bytes as they are, str as UTF-8, everything else as JSON.
-
-    given: fields of `Properties`, which go over those that follow from the body; `ttl` in seconds is turned into `expiration`.
-    In a request, or the handling of a message, its id and its trace go along in the headers unless they are given.
-    Raises `ValueError` or `TypeError` for what AMQP cannot carry.
-    """
-    if isinstance(body, bytes):
-        data, properties, plain = body, BYTES_PROPERTIES, PERSISTENT
-    elif isinstance(body, str):
-        data, properties, plain = body.encode(), TEXT_PROPERTIES, _TEXT
-    elif isinstance(body, (bytearray, memoryview)):
-        data, properties, plain = bytes(body), BYTES_PROPERTIES, PERSISTENT
-    else:
-        data, properties, plain = msgspec.json.encode(body), JSON_PROPERTIES, _JSON
-    if not given and hooks.request_id.carrier() is None:
-        return data, plain
-    return data, encode_properties(_with(properties, given or {}))
-
-
-def _with(properties: Properties, given: dict[str, Any]) -> Properties:
-    changes = {name: value for name, value in given.items() if value is not None}
-    ttl = changes.pop("ttl", None)
-    if ttl is not None:
-        if ttl < 0:
-            raise ValueError(f"ttl must not be negative, not {ttl}")
-        changes["expiration"] = str(round(ttl * 1000))
-    inherited = _inherited(changes.get("headers") or {})
-    if inherited:
-        changes["headers"] = {**(changes.get("headers") or {}), **inherited}
-    return msgspec.structs.replace(properties, **changes)
-
-
-def _inherited(headers: dict[str, Any]) -> dict[str, str]:
-    """Return what a message takes over from the request or message that it is published in, and `headers` do not say."""
-    cause = hooks.request_id.carrier()
-    if cause is None:
-        return {}
-    inherited: dict[str, str] = {}
-    if REQUEST_ID_HEADER not in headers:
-        inherited[REQUEST_ID_HEADER] = cause if isinstance(cause, str) else cause.id
-    if isinstance(cause, Request) and TRACEPARENT not in headers:
-        trace = trace_from(cause.fields)
-        if trace is not None:
-            inherited.update(trace.handed_on().fields())
-    return inherited
 
 
 class Publishers:
@@ -98,9 +38,11 @@ class Publishers:
         """
         channel = self._channels.get((exchange, is_confirmed))
         if channel is not None and channel.error is None and not channel.must_wait():
-            return channel.publish(exchange, routing_key, body, properties, is_mandatory=is_mandatory)
+            return channel.publish(exchange, routing_key, body, properties, is_mandatory=is_mandatory, timeout=timeout)
         until = monotonic() + (self._link.settings.wait_seconds if timeout is None else timeout)
         while True:
+            if timeout is None:
+                self._link.get()  # at once when RabbitMQ has been away for long
             try:
                 channel = self._channel(exchange, is_confirmed, max(until - monotonic(), 0.001))
                 left = max(until - monotonic(), 0.001)
@@ -128,15 +70,23 @@ class Publishers:
         """
         patience = self._link.settings.wait_seconds if timeout is None else timeout
         until = monotonic() + patience
+        unknown: OutcomeUnknown | None = None
         while True:
-            confirm = self.send(exchange, routing_key, body, properties, is_mandatory=is_mandatory, timeout=max(until - monotonic(), 0.001))
+            left = None if timeout is None and not retry else max(until - monotonic(), 0.001)
+            try:
+                confirm = self.send(exchange, routing_key, body, properties, is_mandatory=is_mandatory, timeout=left)
+            except (ConnectionLost, ConnectionBlocked):
+                if unknown is None:
+                    raise
+                raise unknown from None  # nothing was sent now, but an earlier try may have arrived
             assert confirm is not None
             try:
                 confirm.wait(max(until - monotonic(), 0.001))
                 return
-            except OutcomeUnknown:
+            except OutcomeUnknown as error:
                 if not retry or not confirm.is_done or monotonic() >= until:
                     raise
+                unknown = error
 
     def _channel(self, exchange: str, is_confirmed: bool, timeout: float) -> Channel:
         if not self._opening.acquire(timeout):
@@ -164,8 +114,3 @@ class Publishers:
     def unconfirmed(self) -> int:
         """Return how many messages are on their way."""
         return sum(len(channel.confirms.open) for channel in self._channels.values() if channel.confirms is not None)
-
-
-def with_message_id(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the properties with a message id, so that a consumer can tell a message that was sent twice."""
-    return given if given.get("message_id") else {**given, "message_id": uuid4().hex}

@@ -14,9 +14,9 @@ from nucleon.amqp.channel import Channel
 from nucleon.amqp.codec import methods
 from nucleon.amqp.confirms import Confirm
 from nucleon.amqp.consumer import OFFSET, Consumer
+from nucleon.amqp.contents import context_of, encoded, with_message_id
 from nucleon.amqp.errors import AccessRefused, AmqpError, ConnectionLost, ConsumerCancelled, NoAnswer
 from nucleon.amqp.message import Message
-from nucleon.amqp.publisher import encoded, with_message_id
 
 if TYPE_CHECKING:
     from nucleon.amqp.client import Amqp
@@ -326,7 +326,8 @@ class Queue:
         """Run `function(message)` for every message on `workers` greenlets, until this greenlet is killed or the client stops.
 
         The message is acknowledged when the function returns; when it raises, that is logged and the message goes to the queue's
-        dead-letter exchange. When the queue is deleted, it is declared again and served on. At the end running functions have
+        dead-letter exchange. What the function publishes (an answer, too) carries the message's request id and trace on.
+        When the queue is deleted, it is declared again and served on. At the end running functions have
         `finish_seconds` to finish; those that still run are killed, and their messages go back to the queue.
         """
         while not self.client.is_stopped:
@@ -362,7 +363,7 @@ class Queue:
                 return
             try:
                 with message:
-                    function(message)
+                    context_of(message, self.name).run(function, message)
             except Exception:
                 log.exception("a message of queue %r failed: %r", self.name, message)
 

@@ -13,6 +13,7 @@ class Settings:
 
     url: `amqp://user:password@host:5672/vhost`, `amqps://` for TLS; several hosts are separated by commas.
     wait_seconds: patience of a publish for its confirm, and of everything for a connection. answer_seconds: patience for a reply.
+    bridge_seconds: an outage shorter than this is waited out; in a longer one, what has no timeout of its own is refused at once.
     heartbeat_seconds: silence of twice that long ends a connection; 0 leaves it to RabbitMQ.
     prefetch: messages that a consumer may hold unacknowledged. window: publishes of a channel that wait for their confirm.
     mechanism: "plain", "amqplain", or "external" (the client's certificate). ca_file, certificate_file, key_file: PEM, for TLS.
@@ -22,6 +23,7 @@ class Settings:
 
     url: Secret[str] | None = None
     wait_seconds: float = 10.0
+    bridge_seconds: float = 2.0
     connect_seconds: float = 5.0
     answer_seconds: float = 10.0
     heartbeat_seconds: float = 15.0
@@ -50,5 +52,7 @@ class Settings:
         for name in ("prefetch", "window", "channel_max"):
             if not 1 <= getattr(self, name) <= 65_535:
                 raise ValueError(f"{name} must be 1 to 65535, not {getattr(self, name)}")
+        if self.bridge_seconds < 0:
+            raise ValueError(f"bridge_seconds must not be negative, not {self.bridge_seconds}")
         if self.heartbeat_seconds < 0 or self.body_limit_bytes < 1:
             raise ValueError("heartbeat_seconds must not be negative, body_limit_bytes at least 1")

@@ -5,9 +5,9 @@ from typing import Any
 
 from nucleon.amqp.channel import Channel
 from nucleon.amqp.codec import methods
+from nucleon.amqp.contents import encoded
 from nucleon.amqp.errors import AmqpError, ConnectionLost, OutcomeUnknown
 from nucleon.amqp.link import Link
-from nucleon.amqp.publisher import encoded
 
 
 class Transaction:

@@ -4,7 +4,7 @@
 import _socket
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
@@ -15,6 +15,7 @@ from nucleon.amqp.waits import TIMED_OUT, Waits, waiter
 READ_BYTES = 131_072  # what one turn of the loop takes: small enough that dispatching it stalls nobody for 10 ms
 HIGH_WATER_BYTES = 131_072  # unsent bytes above which publishers wait
 INLINE_BYTES = 65_536  # larger writes go through the outbox
+PIECES_PER_TURN = 4  # of large messages, a frame each: sending more would keep others waiting
 
 
 class Cipher:
@@ -85,6 +86,11 @@ class Transport:
         self._is_hot = False  # a flush is due in this turn of the loop
         self._room: deque[Any] = deque()
         self._collectors: list[Callable[[], bytes]] = []
+        self._pieces: deque[bytes] = deque()
+        self._pieces_taken = 0
+        self._room_for_pieces: deque[Any] = deque()
+        self.pieces_sent = 0
+        self.unsent_pieces_bytes = 0
         self._reading = loop.io(raw.fileno(), 1)
         self._writing = loop.io(raw.fileno(), 2)
         self._take: Callable[[bytes], None] = _ignore
@@ -114,9 +120,32 @@ class Transport:
         self._outbox.append(data)
         self.unsent_bytes += len(data)
 
+    def send_pieces(self, pieces: Iterable[bytes]) -> int:
+        """Send frames of a large message one by one, after whatever else there is to send: others go in between.
+
+        Return the number of the last: it has been sent when `pieces_sent` has reached that.
+        """
+        if self._raw is not None:
+            for piece in pieces:
+                self._pieces.append(piece)
+                self._pieces_taken += 1
+                self.unsent_pieces_bytes += len(piece)
+            self._flush_later()
+        return self._pieces_taken
+
+    def send_last(self, data: bytes) -> None:
+        """Send bytes behind everything, pieces included."""
+        if self._pieces:
+            self.send_pieces((data,))
+        else:
+            self.send(data)
+
     def send_soon(self, collect: Callable[[], bytes]) -> None:
         """Send what `collect()` returns at the end of this turn, or before whatever is sent earlier."""
         self._collectors.append(collect)
+        self._flush_later()
+
+    def _flush_later(self) -> None:
         if not self._is_hot:
             self._is_hot = True
             self._later(self._flush)
@@ -129,19 +158,20 @@ class Transport:
                 self._outbox.append(data)
                 self.unsent_bytes += len(data)
 
-    def is_full(self) -> bool:
-        """Tell whether so much is unsent that publishers have to wait."""
-        return self.unsent_bytes > HIGH_WATER_BYTES
+    def is_full(self, is_large: bool = False) -> bool:
+        """Tell whether so much is unsent that publishers have to wait; who has a large message waits for other large ones too."""
+        return self.unsent_bytes > HIGH_WATER_BYTES or (is_large and self.unsent_pieces_bytes > HIGH_WATER_BYTES)
 
-    def wait_for_room(self, seconds: float | None) -> bool:
+    def wait_for_room(self, seconds: float | None, is_large: bool = False) -> bool:
         """Wait until publishers may go on. False: not within `seconds`."""
         turn = waiter()
-        self._room.append(turn)
+        turns = self._room_for_pieces if is_large else self._room
+        turns.append(turn)
         try:
             return self._waits.wait(turn, seconds) is not TIMED_OUT
         finally:
-            if turn in self._room:
-                self._room.remove(turn)
+            if turn in turns:
+                turns.remove(turn)
 
     def pause(self) -> None:
         """Stop reading: somebody holds more than may be held."""
@@ -164,7 +194,9 @@ class Transport:
         self._reading.close()
         self._writing.close()
         self._outbox.clear()
-        self._wake_publishers()
+        self._pieces.clear()
+        self._wake(self._room)
+        self._wake(self._room_for_pieces)
         if raw is not None:
             raw.close()
 
@@ -178,8 +210,23 @@ class Transport:
             self._outbox.clear()
             self.unsent_bytes = 0
             self._push(data)
+        if self._pieces:
+            self._push_pieces()
         if self._room and not self.is_full():
-            self._wake_publishers()
+            self._wake(self._room)
+        if self._room_for_pieces and not self.is_full(is_large=True):
+            self._wake(self._room_for_pieces)
+
+    def _push_pieces(self) -> None:
+        for _ in range(PIECES_PER_TURN):
+            if self._rest or not self._pieces or self._raw is None:
+                return
+            piece = self._pieces.popleft()
+            self.unsent_pieces_bytes -= len(piece)
+            self.pieces_sent += 1
+            self._push(piece)
+        if self._pieces:
+            self._flush_later()
 
     def _push(self, data: bytes) -> None:
         """Give bytes to the socket; what it does not take waits for it to be writable. The caller saw that nothing else waits."""
@@ -238,10 +285,9 @@ class Transport:
         if self._raw is not None:
             self._lost(error)
 
-    def _wake_publishers(self) -> None:
-        room, self._room = self._room, deque()
-        for turn in room:
-            self._waits.wake(turn)
+    def _wake(self, turns: deque[Any]) -> None:
+        while turns:
+            self._waits.wake(turns.popleft())
 
 
 def _ignore(_argument: object) -> None:

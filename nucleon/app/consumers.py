@@ -38,6 +38,7 @@ class Consumers:
         self.registered: list[Consumption] = []
         self._compiled: list[Compiled] | None = None
         self._running: list[_Crew] = []
+        self._maker: Greenlet[..., Any] | None = None
 
     def __len__(self) -> int:
         return len(self.registered)
@@ -78,6 +79,30 @@ class Consumers:
             if is_configured(one.resource):
                 queues_of(one).declare()
 
+    def make_queues(self, seconds: float) -> None:
+        """As `declare`, for up to `seconds`; a broker that is away, or says no, is asked again with growing pauses until it is done."""
+        from nucleon.green import spawn
+
+        self._maker = spawn(self._declare_at_last)
+        self._maker.join(seconds)
+
+    def _declare_at_last(self) -> None:
+        from nucleon.amqp import AmqpError
+        from nucleon.green import sleep
+
+        left = [one for one in self._compiled or () if is_configured(one.resource)]
+        pause = FIRST_PAUSE_SECONDS
+        while left:
+            for one in list(left):
+                try:
+                    queues_of(one).declare()
+                    left.remove(one)
+                except (AmqpError, SetupError) as error:
+                    log.error("queue %s is not made: %s; next attempt in %g s", one.consumption.queue, error, pause)
+            if left:
+                sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
     def are_ready(self) -> bool:
         """Tell whether every consumer that runs has its queue."""
         return all(crew.is_ready() for crew in self._running)
@@ -87,6 +112,8 @@ class Consumers:
 
         A cancelled message goes back to its queue.
         """
+        if self._maker is not None:
+            self._maker.kill()
         crews, self._running = self._running, []
         ends = monotonic() + seconds
         for crew in crews:

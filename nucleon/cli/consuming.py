@@ -16,10 +16,23 @@ from nucleon.errors import SetupError
 log = logging.getLogger("nucleon")
 
 
-def started_consumers(program: Program) -> Any:
-    """Start the consumers of an app that has started; return them, or None when none runs."""
+QUEUES_SECONDS = 2.0  # patience of a start with a broker that is away; the queues are made later then
+
+
+def made_queues(program: Program) -> None:
+    """Make the queues of an app that has started, before it publishes anything: also those that only `nucleon worker` consumes."""
+    if program.is_ours and program.application.consumers:
+        program.application.consumers.make_queues(QUEUES_SECONDS)
+
+
+def started_consumers(program: Program, always: bool = False) -> Any:
+    """Start the consumers of an app that has started, when its settings or the caller say so; return what is to be drained, or None."""
+    if not program.is_ours:
+        return None
     consumers = program.application.consumers
-    return consumers if consumers.start() else None
+    if always or program.application.settings.consume:
+        return consumers if consumers.start() else None
+    return consumers or None
 
 
 def drained(consumers: Any, seconds: float) -> None:
@@ -54,7 +67,7 @@ def _consume(ask: Ask, config: Config, settings: process.Settings, is_speaker: b
     gevent.signal_handler(signal.SIGTERM, is_stopping.set)
     gevent.signal_handler(signal.SIGQUIT, os._exit, 1)
     program.application.start()
-    consumers = started_consumers(program)
+    consumers = started_consumers(program, always=True)
     if consumers is None:
         raise SetupError(f"{ask.target}: no broker is configured: set AMQP_URL, or run `nucleon embedded rabbitmq`")
     process.ready()

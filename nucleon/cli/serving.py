@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, replace
 
 from nucleon import process
-from nucleon.cli.consuming import drained, started_consumers
+from nucleon.cli.consuming import drained, made_queues, started_consumers
 from nucleon.cli.loading import Ask, prepared
 from nucleon.cli.sockets import bound, shown
 from nucleon.cli.speaking import one_speaker
@@ -65,8 +65,8 @@ def _work(plan: Plan, sockets: list[socket.socket], is_speaker: bool, settings: 
     is_stopping = gevent.event.Event()
     gevent.signal_handler(signal.SIGTERM, is_stopping.set)
     gevent.signal_handler(signal.SIGQUIT, os._exit, 1)
-    server.start()
-    consumers = started_consumers(program) if program.is_ours and program.application.settings.consume else None
+    server.start(before_accepting=lambda: made_queues(program))
+    consumers = started_consumers(program)
     process.ready()
     if is_speaker:
         scheme = "https" if program.config.sections["server"].tls_certificate else "http"

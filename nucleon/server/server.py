@@ -3,6 +3,7 @@
 import _socket
 import logging
 import os
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -69,11 +70,13 @@ class Server(Core):
         if self.accepting:
             door.open()
 
-    def start(self) -> None:
-        """Start the application and accept connections."""
+    def start(self, before_accepting: Callable[[], object] | None = None) -> None:
+        """Start the application and accept connections. before_accepting: called in between."""
         start = getattr(self.application, "start", None)
         if callable(start):
             start()
+        if before_accepting is not None:
+            before_accepting()
         self._timer = self.loop.timer(self.interval, self.interval)
         self._timer.start(self._sweep)
         self._resume_accepting()

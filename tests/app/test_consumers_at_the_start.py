@@ -7,7 +7,7 @@ import pytest
 from nucleon import App, Model
 from nucleon.amqp import Amqp
 from nucleon.errors import SetupError
-from nucleon.testing import Client
+from nucleon.testing import Client, FakeBroker, TcpProxy, eventually
 
 
 class Order(Model):
@@ -94,3 +94,22 @@ def test_an_optional_broker_may_be_missing_and_nothing_is_consumed() -> None:
 def test_drain_without_a_broker_says_what_to_give(app: App) -> None:
     with pytest.raises(AssertionError, match="Client\\(app, broker=FakeBroker\\(\\)\\)"):
         Client(app).drain()
+
+
+def test_the_queues_are_made_as_soon_as_a_broker_that_was_away_at_the_start_is_there() -> None:
+    app = App("shop")
+
+    @app.consume("orders", exchange="shop", key="order.created")
+    def on_order(body: Order) -> None: ...
+
+    with FakeBroker() as fake, TcpProxy(("127.0.0.1", fake.port)) as proxy:
+        broker = app.use(Amqp(url=fake.url.replace(f":{fake.port}", f":{proxy.port}"), bridge_seconds=0.1))
+        proxy.reset()
+        app.start()
+        app.consumers.make_queues(0.2)
+        assert "orders" not in fake.vhost("/").queues
+        proxy.pass_through()
+        assert eventually(lambda: "orders" in fake.vhost("/").queues, within_seconds=10)
+        broker.publish("shop", "order.created", Order(id=1), mandatory=True)
+        assert app.consumers.drain(1) == 0
+        app.stop()

@@ -92,7 +92,7 @@ def test_the_worker_command_consumes_without_http_and_stops_clean(broker: Amqp, 
             worker.terminate()
             _out, errors = worker.communicate(timeout=30)
     assert worker.returncode == 0
-    assert "consuming work for consuming:app (test, 1 worker)" in errors
+    assert "consuming work, mail for consuming:app (test, 1 worker)" in errors
 
 
 def test_serve_leaves_the_consumers_to_the_worker_when_told_so(serve: Serve, broker: Amqp, amqp_url: str, diary: Path) -> None:
@@ -101,6 +101,24 @@ def test_serve_leaves_the_consumers_to_the_worker_when_told_so(serve: Serve, bro
     put_work(broker, 1, seconds=0)
     assert service.get("/pid").status == 200
     assert (broker.queue("work", kind="quorum").qsize(), diary.read_text()) == (1, "")
+
+
+def test_a_service_that_only_publishes_makes_the_queues_that_a_worker_will_consume(
+    serve: Serve, broker: Amqp, amqp_url: str, diary: Path
+) -> None:
+    """On a broker that has never seen a worker, the first request is taken, not 404 or lost."""
+    settings = {"NUCLEON_TEST_AMQP__URL": amqp_url, "DIARY": str(diary)}
+    service = serve("consuming:app", "--workers", "1", **settings, NUCLEON_TEST_APP__CONSUME="false")
+    assert service.post("/work", json={"id": 7}).status == 202
+    counts = broker.queue("mail", kind="quorum", declare=False).declare()
+    assert (counts.message_count, counts.consumer_count, diary.read_text()) == (1, 0, "")
+    with nucleon("worker", "consuming:app", **settings) as worker:
+        try:
+            eventually(lambda: noted(diary, "mailed") == [7], within_seconds=20)
+        finally:
+            worker.terminate()
+            worker.communicate(timeout=30)
+    assert (worker.returncode, service.stop()) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,16 @@ def work(body: Work) -> None:
     note(f"done {body.id}")
 
 
+@app.consume("mail", exchange="events", key="work.created")
+def mail(body: Work) -> None:
+    note(f"mailed {body.id}")
+
+
+@app.post("/work", status=202)
+def announce(body: Work) -> None:
+    broker.publish("events", "work.created", body, mandatory=True)
+
+
 @app.get("/pid")
 def pid() -> dict[str, int]:
     return {"pid": os.getpid()}
