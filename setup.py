@@ -15,7 +15,7 @@ HOT = (
     "nucleon.routing.router", "nucleon.binding.call", "nucleon.binding.filling", "nucleon.binding.readers", "nucleon.binding.answers",
     "nucleon.app.answering",
     "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
-    "nucleon.server.door",
+    "nucleon.server.door", "nucleon.server.poller",
     "nucleon.redis.link",
     "nucleon.amqp.codec.frames", "nucleon.amqp.codec.properties", "nucleon.amqp.acks", "nucleon.amqp.channel", "nucleon.amqp.confirms",
     "nucleon.amqp.consumer", "nucleon.amqp.message",

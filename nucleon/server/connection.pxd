@@ -13,7 +13,7 @@ cdef Py_ssize_t _LINGER_BYTES, _HELD_BYTES
 cdef class Connection:
     cdef public Py_ssize_t _dropped_bytes
     cdef public Py_ssize_t _head_seen
-    cdef public object _io
+    cdef public bint _is_watched
     cdef public bint _paused
     cdef public Py_ssize_t _slow_bytes
     cdef public Py_ssize_t _slow_ticks
@@ -42,8 +42,11 @@ cdef class Connection:
     cpdef object open(self)
     @cython.locals(sent=Py_ssize_t)
     cpdef object send_last(self, bytes data)
-    @cython.locals(data=bytes, is_complete=bint)
+    @cython.locals(data=bytes)
     cpdef object on_readable(self)
+    @cython.locals(is_complete=bint)
+    cdef object _take(self, bytes data)
+    cdef object _read_on(self)
     cdef object _watch(self)
     cpdef object linger(self)
     cpdef object close(self)

@@ -1,4 +1,4 @@
-"""One connection: a small object and one read watcher; a greenlet only while a request runs."""
+"""One connection: a small object that the poller calls; a greenlet only while a request runs."""
 
 import logging
 import re
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("nucleon.server")
 _LINGER_BYTES = 4_194_304  # what a lingering close reads and drops at most
 _HELD_BYTES = 65_536  # of answers to pipelined requests that wait for those behind them
-_READ, _WRITE = 1, 2
+_WRITE = 2  # what a watcher of the loop waits for
 _FILE_BYTES = 262_144  # of a file by one call: a slow disk holds up all others for so long
 _FILE_TURN_BYTES = 1_048_576  # after so many bytes of a file the others have their turn
 _TIMEOUT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
@@ -43,7 +43,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_dropped_bytes", "_head_seen", "_io", "_paused", "_slow_bytes", "_slow_ticks", "body", "early", "eof", "head", "held",
+        "_dropped_bytes", "_head_seen", "_is_watched", "_paused", "_slow_bytes", "_slow_ticks", "body", "early", "eof", "head", "held",
         "is_events", "is_filling", "is_idle", "late", "may_hold", "overdue_at", "peer", "pending", "scheme", "server", "since", "state",
         "waiting", "wire", "worker",
     )  # fmt: skip
@@ -73,12 +73,12 @@ class Connection:
         self.overdue_at = 0.0
         self._head_seen = 0
         self._dropped_bytes = 0
+        self._is_watched = False
         self._paused = False
         self._slow_bytes = 0
         self._slow_ticks = 0
         self.early: Any = None
         self.is_events = False
-        self._io: Any = None
 
     @property
     def is_reading(self) -> bool:
@@ -86,24 +86,36 @@ class Connection:
         return self.state == READING
 
     def open(self) -> None:
-        """Begin: the request is often here with the connection, and one that is to be the only one needs no watcher. Runs in the hub."""
+        """Begin: the request is often here with the connection, and one that is to be the only one is not watched. Runs in the hub."""
         self.on_readable()
         self._watch()
 
     def _watch(self) -> None:
-        """Call `on_readable` from now on."""
-        if self._io is None and self.state != CLOSED:
-            self._io = self.server.loop.io(self.wire.fd, _READ)
-            self._io.start(self.on_readable)
+        """Let the poller call `on_readable` from now on."""
+        if not self._is_watched and self.state != CLOSED:
+            self._is_watched = True
+            self.server.poller.add(self.wire.fd, self)
+
+    def _read_on(self) -> None:
+        """Let the poller call once more when the last call has not taken all that there was: it tells each arrival once."""
+        if self._is_watched and not self.wire.is_drained and not self._paused and self.state != CLOSED:
+            self.server.poller.again(self.wire.fd)
 
     def on_readable(self) -> None:
         """Take what has come, or let the body that waits take it. Runs in the hub."""
         if self.is_filling:
             self.waiting.switch()
             return
-        data = self.wire.receive()
-        if data is None:
+        if self._paused:
+            self.wire.is_drained = False
             return
+        data = self.wire.receive()
+        if data is not None:
+            self._take(data)
+            self._read_on()
+
+    def _take(self, data: bytes) -> None:
+        """Use what has come: b"" for the end of input."""
         if self.state == READING:
             if not data:
                 self.close()
@@ -130,8 +142,6 @@ class Connection:
             self._paused = len(self.pending) >= RECEIVE_BYTES
         else:
             self.eof = True
-        if self.eof or self._paused:
-            self._io.stop()
         if self.eof and self._is_in_vain():
             self.worker.leave()
             return
@@ -233,11 +243,10 @@ class Connection:
 
         is_filling: the body takes from the wire itself, and `pending` stays as it is; "ready" may also mean that the end has come.
         """
-        if self._paused:
-            self._paused = False
-            self._io.start(self.on_readable)
+        self._paused = False
         if self.eof:
             return "ended"
+        self._read_on()
         self.body = body
         self.is_filling = is_filling
         self.waiting = getcurrent()
@@ -357,9 +366,8 @@ class Connection:
         self.worker = None
         self.is_idle = True
         self.since = self.server.tick
-        if self._paused:
-            self._paused = False
-            self._io.start(self.on_readable)
+        self._paused = False
+        self._read_on()
 
     def _await_head(self) -> None:
         """A head has begun: from now on its clock runs, not that of idleness."""
@@ -425,10 +433,9 @@ class Connection:
         except OSError:
             self.close()
             return
-        if self._io is None:
-            self._watch()
-        elif not self._io.active:
-            self._io.start(self.on_readable)
+        self._paused = False
+        self._watch()
+        self._read_on()
 
     def close(self) -> None:
         """Close the socket and forget the connection; a second call does nothing."""
@@ -436,9 +443,8 @@ class Connection:
             return
         self.state = CLOSED
         self.held = b""
-        if self._io is not None:
-            self._io.stop()
-            self._io.close()
+        if self._is_watched:
+            self.server.poller.forget(self.wire.fd)
         self.wire.close()
         self.server.forget(self)
 

@@ -26,6 +26,7 @@ cdef class Core:
     cdef public Py_ssize_t maximum_running
     cdef public object new_worker
     cdef public list parked
+    cdef public object poller
     cdef public object proxies
     cdef public Py_ssize_t requests
     cdef public object respond

@@ -22,7 +22,7 @@ class Core:
     __slots__ = (
         "accepting", "application", "arriving", "connections", "deadline_seconds", "drained", "draining", "environ", "fewer", "fresh",
         "grace_seconds", "head_ticks", "hub", "idle_closed", "idle_ticks", "interval", "is_exhausted", "limits", "linger_ticks", "loop",
-        "maximum_connections", "maximum_running", "new_worker", "parked", "proxies", "requests", "respond", "running", "settings",
+        "maximum_connections", "maximum_running", "new_worker", "parked", "poller", "proxies", "requests", "respond", "running", "settings",
         "stand_back", "tick", "write_bytes_per_tick", "write_ticks",
     )  # fmt: skip
 
@@ -54,6 +54,7 @@ class Core:
         self.idle_closed = False
         self.connections: set[Any] = set()
         self.parked: list[Callable[[Any], Any]] = []
+        self.poller: Any = None
         self.proxies: Any = None
         self.application: Any = None
         self.environ: dict[str, Any] | None = None

@@ -15,6 +15,7 @@ from nucleon.server.arrival import Arrival
 from nucleon.server.connection import Connection, open_plain
 from nucleon.server.core import Core
 from nucleon.server.door import Door
+from nucleon.server.poller import Poller
 from nucleon.server.proxies import TrustedProxies
 from nucleon.server.settings import Settings
 from nucleon.server.tls import TlsWire, certificate_of
@@ -77,6 +78,7 @@ class Server(Core):
             start()
         if before_accepting is not None:
             before_accepting()
+        self.poller = Poller(self.loop)
         self._timer = self.loop.timer(self.interval, self.interval)
         self._timer.start(self._sweep)
         self._resume_accepting()
@@ -148,6 +150,8 @@ class Server(Core):
             arrival.close()
         for connection in list(self.connections):
             connection.close()
+        if self.poller is not None:
+            self.poller.close()
         self._stopped.set()
 
     def _resume_accepting(self) -> None:

@@ -1,9 +1,32 @@
 from cpython.object cimport PyObject
 
+cdef extern from "sys/epoll.h" nogil:
+    ctypedef union epoll_data_t:
+        int fd
+    struct epoll_event:
+        unsigned int events
+        epoll_data_t data
+    int epoll_create1(int)
+    int epoll_ctl(int, int, int, epoll_event *)
+    int epoll_wait(int, epoll_event *, int, int)
+    const int EPOLL_CLOEXEC
+    const int EPOLL_CTL_ADD
+    const int EPOLL_CTL_MOD
+    const unsigned int EPOLLIN
+    const unsigned int EPOLLRDHUP
+    const unsigned int EPOLLHUP
+    const unsigned int EPOLLERR
+    const unsigned int EPOLLET
+
+cdef enum:
+    EDGES = 128
+
 cpdef tuple accept(object listener)
 
 cdef class Wire:
     cdef readonly int fd
+    cdef public bint is_drained
+    cdef public bint is_ending
     cdef public bint is_plain
     cdef readonly bint is_reset
     cpdef object begin(self, int fd, int family)
@@ -22,6 +45,17 @@ cdef class Block:
     cpdef object add(self, bytes data)
     cpdef Py_ssize_t receive(self, Wire wire) except -2
     cpdef bytes take(self)
+
+cdef class Edges:
+    cdef readonly int fd
+    cdef epoll_event _events[EDGES]
+    cdef int _change(self, int how, int fd) except -1
+    cpdef object add(self, int fd)
+    cpdef object again(self, int fd)
+    cpdef Py_ssize_t wait(self) except -1
+    cpdef int descriptor(self, Py_ssize_t at) noexcept
+    cpdef bint is_end(self, Py_ssize_t at) noexcept
+    cpdef object close(self)
 
 cpdef object enter_context()
 cpdef object leave_context(object context)

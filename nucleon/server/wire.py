@@ -5,11 +5,15 @@ This is the interpreted twin of `wire.pyx`, which calls the C library; both give
 
 import _socket
 import os
+import select
 from contextvars import Context
 
 from gevent import getcurrent
+from gevent.monkey import get_original
 
 RECEIVE_BYTES = 65_536
+_INPUT = select.EPOLLIN | select.EPOLLRDHUP
+_ENDS = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
 def accept(listener: _socket.socket) -> tuple[int, str] | None:
@@ -25,10 +29,11 @@ def accept(listener: _socket.socket) -> tuple[int, str] | None:
 class Wire:
     """A connected stream socket that never blocks. Closing it is the owner's duty.
 
-    is_plain: the bytes of the socket are those of the caller, so `send_file` and `Block` can be used.
+    is_plain: the bytes of the socket are those of the caller, so `send_file` and `Block` can be used. is_drained: the last call that
+    received has taken all there was. is_ending: the peer has ended or reset, though there may be bytes before that.
     """
 
-    __slots__ = ("_socket", "fd", "is_plain", "is_reset")
+    __slots__ = ("_socket", "fd", "is_drained", "is_ending", "is_plain", "is_reset")
 
     def __init__(self, fd: int, family: int) -> None:
         self.begin(fd, family)
@@ -37,14 +42,19 @@ class Wire:
         """fd: a connected socket that does not block, ours from now on."""
         self.fd = fd
         self.is_plain = True
+        self.is_drained = True
+        self.is_ending = False
         self.is_reset = False
         self._socket = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)
         self._socket.setblocking(False)
 
     def receive(self) -> bytes | None:
         """Return what has come, at most 65,536 bytes; b"" when the peer has ended or reset (`is_reset`); None when nothing has come."""
+        self.is_drained = True
         try:
-            return self._socket.recv(RECEIVE_BYTES)
+            data = self._socket.recv(RECEIVE_BYTES)
+            self.is_drained = not data or (len(data) < RECEIVE_BYTES and not self.is_ending)
+            return data
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
@@ -53,7 +63,10 @@ class Wire:
 
     def receive_into(self, place: memoryview) -> int:
         """Take what has come, at most as much as there is place for. Raises `OSError`. For `Block`."""
-        return self._socket.recv_into(place)
+        self.is_drained = True
+        count = self._socket.recv_into(place)
+        self.is_drained = not count or (count < len(place) and not self.is_ending)
+        return count
 
     def send(self, data: bytes, start: int) -> int:
         """Send `data[start:]` and return how many bytes were taken, 0 when there is no room now. Raises `OSError`."""
@@ -129,6 +142,42 @@ class Block:
         """Return the bytes that are here; the block is of no use any more."""
         del self._data[self.filled :]
         return bytes(self._data)
+
+
+class Edges:
+    """An epoll instance that tells each arrival of input once (epoll(7), "edge-triggered")."""
+
+    __slots__ = ("_epoll", "_found", "fd")
+
+    def __init__(self) -> None:
+        self._epoll = get_original("select", "epoll")()
+        self._found: list[tuple[int, int]] = []
+        self.fd: int = self._epoll.fileno()
+
+    def add(self, fd: int) -> None:
+        """Tell about a descriptor from now on; also what is here already. Raises `OSError`."""
+        self._epoll.register(fd, _INPUT | select.EPOLLET)
+
+    def again(self, fd: int) -> None:
+        """Tell once more what is here. Raises `OSError`."""
+        self._epoll.modify(fd, _INPUT | select.EPOLLET)
+
+    def wait(self) -> int:
+        """Take what there is to tell, without waiting, and return how much; `descriptor` and `is_end` have it then. Raises `OSError`."""
+        self._found = self._epoll.poll(0, 128)
+        return len(self._found)
+
+    def descriptor(self, at: int) -> int:
+        """Return whose edge it is."""
+        return self._found[at][0]
+
+    def is_end(self, at: int) -> bool:
+        """Tell whether the peer has ended or reset."""
+        return self._found[at][1] & _ENDS != 0
+
+    def close(self) -> None:
+        """Close the instance."""
+        self._epoll.close()
 
 
 def enter_context() -> object:

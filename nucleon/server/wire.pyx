@@ -108,7 +108,8 @@ cpdef tuple accept(object listener):
 cdef class Wire:
     """A connected stream socket that never blocks. Closing it is the owner's duty.
 
-    is_plain: the bytes of the socket are those of the caller, so `send_file` and `Block` can be used.
+    is_plain: the bytes of the socket are those of the caller, so `send_file` and `Block` can be used. is_drained: the last call that
+    received has taken all there was. is_ending: the peer has ended or reset, though there may be bytes before that.
     """
 
     def __cinit__(self):
@@ -121,10 +122,13 @@ cdef class Wire:
         """fd: a connected socket that does not block, ours from now on."""
         self.fd = fd
         self.is_plain = True
+        self.is_drained = True
+        self.is_ending = False
 
     cpdef bytes receive(self):
         """Return what has come, at most 65,536 bytes; b"" when the peer has ended or reset (`is_reset`); None when nothing has come."""
         cdef ssize_t count = recv(self.fd, _BUFFER, RECEIVE_SIZE, 0)
+        self.is_drained = count <= 0 or (count < RECEIVE_SIZE and not self.is_ending)
         if count > 0:
             return PyBytes_FromStringAndSize(_BUFFER, count)
         if count < 0:
@@ -201,6 +205,7 @@ cdef class Block:
             self._room = min(self.size, 2 * self._room)
             _PyBytes_Resize(&self._data, self._room)
         count = recv(wire.fd, PyBytes_AS_STRING(<object>self._data) + self.filled, self._room - self.filled, 0)
+        wire.is_drained = count <= 0 or (count < self._room - self.filled and not wire.is_ending)
         if count > 0:
             self.filled += count
         elif count < 0:
@@ -222,6 +227,60 @@ cdef class Block:
 
     def __dealloc__(self):
         Py_XDECREF(self._data)
+
+
+cdef class Edges:
+    """An epoll instance that tells each arrival of input once (epoll(7), "edge-triggered")."""
+
+    def __cinit__(self):
+        """Raises `OSError`."""
+        self.fd = epoll_create1(EPOLL_CLOEXEC)
+        if self.fd < 0:
+            PyErr_SetFromErrno(OSError)
+
+    cdef int _change(self, int how, int fd) except -1:
+        cdef epoll_event event
+        event.events = EPOLLIN | EPOLLRDHUP | EPOLLET
+        event.data.fd = fd
+        if epoll_ctl(self.fd, how, fd, &event) < 0:
+            PyErr_SetFromErrno(OSError)
+        return 0
+
+    cpdef object add(self, int fd):
+        """Tell about a descriptor from now on; also what is here already. Raises `OSError`."""
+        self._change(EPOLL_CTL_ADD, fd)
+
+    cpdef object again(self, int fd):
+        """Tell once more what is here. Raises `OSError`."""
+        self._change(EPOLL_CTL_MOD, fd)
+
+    cpdef Py_ssize_t wait(self) except -1:
+        """Take what there is to tell, without waiting, and return how much; `descriptor` and `is_end` have it then. Raises `OSError`."""
+        cdef int count = epoll_wait(self.fd, self._events, EDGES, 0)
+        if count < 0:
+            if errno == EINTR:
+                return 0
+            PyErr_SetFromErrno(OSError)
+        return count
+
+    cpdef int descriptor(self, Py_ssize_t at) noexcept:
+        """Return whose edge it is."""
+        return self._events[at].data.fd
+
+    cpdef bint is_end(self, Py_ssize_t at) noexcept:
+        """Tell whether the peer has ended or reset."""
+        return self._events[at].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) != 0
+
+    cpdef object close(self):
+        """Close the instance."""
+        cdef int fd = self.fd
+        self.fd = -1
+        if fd >= 0:
+            close_descriptor(fd)
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close_descriptor(self.fd)
 
 
 cpdef object enter_context():

@@ -1,0 +1,67 @@
+"""Which connections have input: one epoll instance for all of them, and one watcher of the loop for it."""
+
+from typing import Any
+
+from nucleon.server.connection import Connection
+from nucleon.server.wire import Edges
+
+
+class Poller:
+    """Calls `on_readable` once for each edge: when input, or the end of it, has come since the last time.
+
+    A connection that has not taken all of it asks to be called `again`. Everything here runs in the hub, or never waits.
+    """
+
+    __slots__ = ("_at", "_connections", "_count", "_edges", "_io", "_loop")
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._edges = Edges()
+        self._connections: list[Connection | None] = []
+        self._at = 0
+        self._count = 0
+        self._io: Any = loop.io(self._edges.fd, 1)
+        self._io.start(self.on_edges)
+
+    def add(self, fd: int, connection: Connection) -> None:
+        """Call the connection from now on; also for what is here already. Raises `OSError`."""
+        while len(self._connections) <= fd:
+            self._connections.append(None)
+        self._connections[fd] = connection
+        self._edges.add(fd)
+
+    def again(self, fd: int) -> None:
+        """Call the connection of a descriptor when there is input, even when it has come before. Raises `OSError`."""
+        self._edges.again(fd)
+
+    def forget(self, fd: int) -> None:
+        """Call its connection no more; the kernel forgets a descriptor that is closed."""
+        if fd < len(self._connections):
+            self._connections[fd] = None
+
+    def on_edges(self) -> None:
+        """Call all whose edges are here. What an exception cuts off comes in the next turn: the kernel would not tell it again."""
+        edges = self._edges
+        if self._at >= self._count:
+            self._at = 0
+            self._count = edges.wait()
+        try:
+            while self._at < self._count:
+                at = self._at
+                self._at = at + 1
+                connection = self._connections[edges.descriptor(at)]
+                if connection is not None:
+                    if edges.is_end(at):
+                        connection.wire.is_ending = True
+                    connection.on_readable()
+        finally:
+            if self._at < self._count:
+                self._loop.run_callback(self.on_edges)
+
+    def close(self) -> None:
+        """Call nobody any more; a second call does nothing."""
+        self._io.stop()
+        self._io.close()
+        self._edges.close()
+        self._connections.clear()
+        self._at = self._count = 0

@@ -1,0 +1,128 @@
+"""Each arrival of input is told once: nothing of it may be left over."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import gevent.event
+import pytest
+from hosting import Hosted, hosted
+
+from nucleon.server.connection import Connection
+from nucleon.server.poller import Poller
+from nucleon.server.wire import RECEIVE_BYTES, Wire
+from nucleon.testing import eventually
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Counting:
+    """Reads each body, waits for `go`, and answers with how many requests there were."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.go = gevent.event.Event()
+        self.go.set()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        self.count += 1
+        number = self.count
+        environ["wsgi.input"].read()
+        self.go.wait()
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"<%d>" % number]
+
+
+@pytest.fixture
+def counting() -> Iterator[Hosted]:
+    with hosted(Counting(), idle_seconds=600, head_seconds=600) as served:  # nothing ends by a clock
+        yield served
+
+
+def received(connection: socket.socket, end: bytes) -> bytes:
+    seen = b""
+    while not seen.endswith(end):
+        data = connection.recv(65_536)
+        assert data, seen[-200:]
+        seen += data
+    return seen
+
+
+def everything(connection: socket.socket) -> bytes:
+    seen = b""
+    while data := connection.recv(65_536):
+        seen += data
+    return seen
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_request_that_comes_together_with_the_end_of_input_is_answered_and_the_connection_ends(counting: Hosted, earlier: int) -> None:
+    with socket.create_connection(counting.address, timeout=10) as connection:
+        for _ in range(earlier):
+            connection.sendall(GET)
+            received(connection, b"<1>")
+        connection.sendall(GET)
+        connection.shutdown(socket.SHUT_WR)
+        assert everything(connection).endswith(b"<%d>" % (earlier + 1))
+        eventually(lambda: not counting.server.connections)
+
+
+@pytest.mark.parametrize("size", [RECEIVE_BYTES - 1, RECEIVE_BYTES, RECEIVE_BYTES + 1, 2 * RECEIVE_BYTES, 5 * RECEIVE_BYTES])
+def test_input_as_long_as_what_is_received_at_once_is_taken_whole(counting: Hosted, size: int) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %8d\r\n\r\n".replace(b"%8d", b"%08d")
+    body = bytes(size - len(head % 0))
+    with socket.create_connection(counting.address, timeout=10) as connection:
+        for number in range(1, 4):
+            connection.sendall(head % len(body) + body)
+            received(connection, b"<%d>" % number)
+
+
+def test_pipelined_requests_beyond_what_a_running_request_lets_in_are_answered_in_order(counting: Hosted) -> None:
+    counting.app.go.clear()
+    count = 8 * RECEIVE_BYTES // len(GET)
+    with socket.create_connection(counting.address, timeout=10) as connection:
+        sender = gevent.spawn(connection.sendall, GET * count)
+        eventually(lambda: any(len(one.pending) >= RECEIVE_BYTES for one in counting.server.connections))
+        counting.app.go.set()
+        answers = received(connection, b"<%d>" % count)
+        sender.join()
+    numbers = [int(part.partition(b">")[0]) for part in answers.split(b"<")[1:]]
+    assert numbers == list(range(1, count + 1))
+
+
+def test_a_refused_client_that_goes_on_sending_is_read_until_it_ends(counting: Hosted) -> None:
+    with socket.create_connection(counting.address, timeout=10) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        connection.sendall(bytes(3 * RECEIVE_BYTES))
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+        connection.shutdown(socket.SHUT_WR)
+        eventually(lambda: not counting.server.connections)
+
+
+def test_what_an_exception_cuts_off_is_told_in_the_next_turn(counting: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = gevent.get_hub()
+    failed: list[object] = []
+    monkeypatch.setattr(hub, "handle_error", lambda _context, kind, *_: failed.append(kind))
+
+    class Failing(Connection):
+        def on_readable(self) -> None:
+            called.append(self)
+            raise ValueError("not expected")
+
+    called: list[Connection] = []
+    poller = Poller(hub.loop)
+    pairs = [socket.socketpair() for _ in range(3)]
+    for ours, theirs in pairs:
+        fd = ours.detach()
+        poller.add(fd, Failing(counting.server, Wire(fd, socket.AF_UNIX), ""))
+        theirs.send(b"x")
+    try:
+        eventually(lambda: len(called) == 3)
+        assert failed == [ValueError] * 3
+    finally:
+        poller.close()
+        for one in called:
+            one.wire.close()
+        for _, theirs in pairs:
+            theirs.close()
