@@ -19,9 +19,11 @@ HOT = (
     "nucleon.redis.link",
     "nucleon.amqp.codec.frames", "nucleon.amqp.codec.properties", "nucleon.amqp.acks", "nucleon.amqp.channel", "nucleon.amqp.confirms",
     "nucleon.amqp.consumer", "nucleon.amqp.message",
+    "nucleon.pool.lending", "nucleon.pool.slot", "nucleon.green.waits",
+    "nucleon.postgres.connection", "nucleon.postgres.session", "nucleon.postgres.statements", "nucleon.postgres.client", "nucleon.postgres.rows",
 )  # fmt: skip
 """Typed Python: compiled, or run as it is."""
-TWINS = ("nucleon.http.native", "nucleon.server.wire")
+TWINS = ("nucleon.http.native", "nucleon.server.wire", "nucleon.postgres.direct")
 """What calls the C library (.pyx), each with an interpreted twin (.py) beside it."""
 FLAGS = ["-O2", "-g0", "-w"] if os.name == "posix" else []
 """Half the time to install, and as fast, as with -O3 -g; warnings about generated code help nobody."""

@@ -29,7 +29,7 @@ from nucleon.amqp.confirms import Confirm, Confirms
 from nucleon.amqp.errors import AmqpError, AnswerLate, ChannelClosed, ConnectionBlocked, ConsumerCancelled, NoAnswer
 from nucleon.amqp.message import Message
 from nucleon.amqp.transport import HIGH_WATER_BYTES
-from nucleon.amqp.waits import TIMED_OUT, waiter
+from nucleon.green.waits import TIMED_OUT, waiter
 
 if TYPE_CHECKING:
     from nucleon.amqp.connection import Connection

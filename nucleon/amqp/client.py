@@ -25,8 +25,8 @@ from nucleon.amqp.rpc import Caller
 from nucleon.amqp.settings import Settings as AmqpSettings
 from nucleon.amqp.topology import Control, Topology
 from nucleon.amqp.transaction import Transaction
-from nucleon.amqp.waits import Waits
 from nucleon.errors import SetupError
+from nucleon.green.waits import Waits
 from nucleon.secret import Secret
 
 QUIET_POLL_SECONDS = 0.02

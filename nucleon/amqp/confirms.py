@@ -6,7 +6,7 @@ from typing import Any
 
 from nucleon import green
 from nucleon.amqp.errors import AmqpError, AnswerLate, ChannelClosed, OutcomeUnknown, Rejected, Unroutable
-from nucleon.amqp.waits import TIMED_OUT, Waits, waiter
+from nucleon.green.waits import TIMED_OUT, Waits, waiter
 
 WAITING, TAKEN, FAILED = 0, 1, 2
 NOT_PUBLISHED = {403, 404}  # no permission, no such exchange: RabbitMQ has said what is wrong

@@ -18,7 +18,7 @@ from nucleon.amqp.errors import AccessRefused, AmqpError, ConnectionLost
 from nucleon.amqp.handshake import Opened
 from nucleon.amqp.settings import Settings
 from nucleon.amqp.transport import Transport
-from nucleon.amqp.waits import TIMED_OUT, Waits, waiter
+from nucleon.green.waits import TIMED_OUT, Waits, waiter
 
 log = logging.getLogger("nucleon.amqp")
 

@@ -16,8 +16,8 @@ from nucleon.amqp.codec import methods
 from nucleon.amqp.connection import Connection
 from nucleon.amqp.errors import AmqpError, ChannelClosed, ConsumerCancelled
 from nucleon.amqp.message import Message
-from nucleon.amqp.waits import TIMED_OUT, waiter
 from nucleon.errors import DeadlineExceeded
+from nucleon.green.waits import TIMED_OUT, waiter
 
 if TYPE_CHECKING:
     from nucleon.amqp.link import Link

@@ -11,7 +11,7 @@ from nucleon.amqp.codec import Properties, encode_properties, methods
 from nucleon.amqp.errors import AmqpError, AnswerLate, NoAnswer, OutcomeUnknown, Unroutable
 from nucleon.amqp.link import Link
 from nucleon.amqp.message import Message
-from nucleon.amqp.waits import TIMED_OUT, Waits, waiter
+from nucleon.green.waits import TIMED_OUT, Waits, waiter
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 

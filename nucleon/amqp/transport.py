@@ -10,7 +10,7 @@ from typing import Any
 
 from gevent import get_hub
 
-from nucleon.amqp.waits import TIMED_OUT, Waits, waiter
+from nucleon.green.waits import TIMED_OUT, Waits, waiter
 
 READ_BYTES = 131_072  # what one turn of the loop takes: small enough that dispatching it stalls nobody for 10 ms
 HIGH_WATER_BYTES = 131_072  # unsent bytes above which publishers wait

@@ -4,6 +4,7 @@ Takers wait in one line, first come first served; a greenlet that gives back and
 milliseconds, so that twenty short statements in a row stand in line once. Things are opened by greenlets of the pool, never by
 a taker: a taker that gives up or is killed disturbs no connect, at most `parallel_connects` run at a time, and a failed one is tried
 again with back-off while somebody waits. Whoever takes a slot gives it back in a `finally`; nothing in `give_back` can lose it.
+`lending.pxd` gives C types to what every use runs through.
 """
 
 import logging
@@ -14,13 +15,14 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextvars import Context
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import gevent
 from greenlet import getcurrent
 
 from nucleon.errors import DeadlineExceeded, Problem, Unavailable
 from nucleon.green import deadline_at
+from nucleon.green.waits import Waits
 from nucleon.hooks import connection_closed, connection_opened, pool_waited
 from nucleon.pool.limits import Limits, PoolExhausted, SelfDeadlock
 from nucleon.pool.opening import Opening
@@ -28,15 +30,13 @@ from nucleon.pool.slot import Slot, Waiter, leak_told, stack_here
 
 log = logging.getLogger("nucleon.pool")
 
-T = TypeVar("T")
 
-
-class Pool(Generic[T]):
+class Pool:
     """Lend things out, at most `limits.maximum` at a time.
 
     create: opens a thing; it may wait, and may raise. `PermanentFailure` ends the tries.
     close: lets a thing go without waiting.
-    is_alive: tells without waiting whether an idle thing still looks well (a closed socket is seen at once).
+    is_alive: tells without waiting whether a thing that was idle for so many seconds still looks well (a closed socket is seen at once).
     check: proves with a round trip that the thing works; raises when not. Asked when it was idle for `validate_after_seconds`.
     reset: makes a returned thing clean; raises or returns False when it has to be closed. May wait, bounded by itself.
     """
@@ -45,22 +45,24 @@ class Pool(Generic[T]):
         self,
         *,
         name: str,
-        create: Callable[[], T],
-        close: Callable[[T], None],
-        is_alive: Callable[[T], bool] = lambda thing: True,
-        check: Callable[[T, float], None] | None = None,
-        reset: Callable[[Slot[T]], bool] = lambda slot: True,
+        create: Callable[[], Any],
+        close: Callable[[Any], None],
+        is_alive: Callable[[Any, float], bool] = lambda thing, idle_seconds: True,
+        check: Callable[[Any, float], None] | None = None,
+        reset: Callable[[Slot], bool] = lambda slot: True,
         limits: Limits | None = None,
     ) -> None:
         self.name = name
         self.limits = limits or Limits()
+        self._validate_after, self._reports_leaks = self.limits.validate_after_seconds, bool(self.limits.leak_seconds)
         self.closed_by_reason: Counter[str] = Counter()
         self.created = 0
         self._close, self._is_alive, self._check, self._reset = close, is_alive, check, reset
-        self._idle: list[Slot[T]] = []
-        self._used: set[Slot[T]] = set()
-        self._waiters: deque[Waiter[T]] = deque()
-        self._opening: Opening[T] = Opening(
+        self._idle: list[Slot] = []
+        self._used: set[Slot] = set()
+        self._waiters: deque[Waiter] = deque()
+        self._waits: Waits | None = None
+        self._opening: Opening[Any] = Opening(
             name, self.limits, create=create, wanted=self._wanted, deliver=self._take_in, discard=close, refuse=self._refuse_all
         )
         self._serving = False
@@ -68,7 +70,7 @@ class Pool(Generic[T]):
         self._keeper: gevent.Greenlet[..., None] | None = None
         self._pools.add(self)
 
-    _pools: "weakref.WeakSet[Pool[Any]]" = weakref.WeakSet()
+    _pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
 
     @property
     def size(self) -> int:
@@ -99,7 +101,7 @@ class Pool(Generic[T]):
             f"of {self.limits.maximum}; {len(self._waiters)} waiting; {self.created} created, closed: {reasons or 'none'}>"
         )
 
-    def take(self) -> Slot[T]:
+    def take(self) -> Slot:
         """Lend a thing that works, waiting in line for it.
 
         Raises `PoolExhausted` (503) after `wait_seconds`, `DeadlineExceeded` at the deadline, `SelfDeadlock` when nothing can come,
@@ -112,19 +114,14 @@ class Pool(Generic[T]):
             if (
                 (not self._waiters or slot.is_turn_of(me, now))
                 and now < slot.expires_at
-                and now - slot.idle_since < self.limits.validate_after_seconds
-                and self._is_alive(slot.thing)
+                and now - slot.idle_since < self._validate_after
+                and self._is_alive(slot.thing, now - slot.idle_since)
             ):
                 self._idle.pop()
-                slot.holder = me
-                slot.taken_at = now
-                if slot.turn_of != id(me) or self.limits.leak_seconds:
-                    return self._lend(slot, me, now)
-                self._used.add(slot)
-                return slot
+                return self._lend(slot, me, now)
         return self._take_slowly()
 
-    def give_back(self, slot: Slot[T], broken: str | None = None, *, clean: bool = False) -> None:
+    def give_back(self, slot: Slot, broken: str | None = None, clean: bool = False) -> None:
         """Take a lent thing back and clean it; the first in line gets it.
 
         broken: why it is closed instead. clean: nothing has to be cleaned.
@@ -149,7 +146,7 @@ class Pool(Generic[T]):
             slot.idle_since = now
             self._idle.append(slot)
 
-    def _left_dirty(self, slot: Slot[T]) -> str | None:
+    def _left_dirty(self, slot: Slot) -> str | None:
         """Clean a thing; return why it cannot be lent again, None when it can."""
         try:
             return None if self._reset(slot) else "broken"
@@ -171,7 +168,7 @@ class Pool(Generic[T]):
         self.evict("stopped")
         self._opening.stop()
         while self._waiters:
-            self._waiters.popleft().refuse(Unavailable(f"{self.name} is stopped"))
+            self._refuse(self._waiters.popleft(), Unavailable(f"{self.name} is stopped"))
         if self._keeper is not None:
             self._keeper.kill(block=False)
             self._keeper = None
@@ -184,15 +181,15 @@ class Pool(Generic[T]):
         for slot in idle:
             self._close_thing(slot, reason)
 
-    def _lend(self, slot: Slot[T], holder: Any, now: float) -> Slot[T]:
+    def _lend(self, slot: Slot, holder: Any, now: float) -> Slot:
         slot.begin_turn(holder, now)
-        if self.limits.leak_seconds:
+        if self._reports_leaks:
             slot.leak_told = False
-            slot.stack = stack_here(skip=2)
+            slot.stack = stack_here()
         self._used.add(slot)
         return slot
 
-    def _take_slowly(self) -> Slot[T]:
+    def _take_slowly(self) -> Slot:
         started = monotonic()
         patience_ends = started + self.limits.wait_seconds
         at = deadline_at.get()
@@ -210,7 +207,7 @@ class Pool(Generic[T]):
             for listener in pool_waited.listeners:
                 listener(resource=self.name, seconds=monotonic() - started, served=served)
 
-    def _next(self, ends: float, first: bool) -> Slot[T]:
+    def _next(self, ends: float, first: bool) -> Slot:
         if self._stopped:
             raise Unavailable(f"{self.name} is stopped")
         now = monotonic()
@@ -218,15 +215,15 @@ class Pool(Generic[T]):
             return self._lend(self._idle.pop(), getcurrent(), now)
         return self._wait(ends, first)
 
-    def _proven(self, slot: Slot[T], ends: float) -> bool:
+    def _proven(self, slot: Slot, ends: float) -> bool:
         """Whether the lent slot works; when not it has been dropped, with all that was idle as long."""
         now = monotonic()
         if now >= slot.expires_at:
             self._drop(slot, slot.condemned or "lifetime")
             return False
         try:
-            alive = self._is_alive(slot.thing)
-            if self._check is not None and not (alive and now - slot.idle_since < self.limits.validate_after_seconds):
+            alive = self._is_alive(slot.thing, now - slot.idle_since)
+            if self._check is not None and not (alive and now - slot.idle_since < self._validate_after):
                 # What does not look well is asked too: the bytes that can be read may be a notice, not the end.
                 self._check(slot.thing, max(0.01, min(self.limits.validation_seconds, ends - now)))
                 alive = True
@@ -242,28 +239,29 @@ class Pool(Generic[T]):
         return alive
 
     def _drop_dead(self) -> None:
-        suspicious = monotonic() - self.limits.validate_after_seconds
+        now = monotonic()
         idle, self._idle = self._idle, []
         for slot in idle:
-            if slot.idle_since > suspicious and self._is_alive(slot.thing):
+            if now - slot.idle_since < self._validate_after and self._is_alive(slot.thing, now - slot.idle_since):
                 self._idle.append(slot)
             else:
                 self._close_thing(slot, "dead")
 
-    def _wait(self, ends: float, first: bool) -> Slot[T]:
+    def _wait(self, ends: float, first: bool) -> Slot:
         if len(self._waiters) >= self.limits.waiting_maximum:
             raise PoolExhausted(self._exhausted("the line is full"))
-        self._refuse_self_deadlock()
+        if len(self._used) >= self.limits.maximum:
+            self._refuse_self_deadlock()
         if not self._used and (refusal := self._opening.refusal()) is not None:
             raise refusal
-        waiter: Waiter[T] = Waiter()
+        waiter: Waiter = Waiter()
         if first:
             self._waiters.appendleft(waiter)
         else:
             self._waiters.append(waiter)
-        self._opening.open_as_needed()
+        self._open_as_needed()
         try:
-            waiter.event.wait(max(0.0, ends - monotonic()))
+            self._the_waits().wait(waiter.turn, max(0.0, ends - monotonic()))
         except BaseException:
             self._leave(waiter)
             if waiter.slot is not None:
@@ -275,7 +273,7 @@ class Pool(Generic[T]):
         self._leave(waiter)
         raise waiter.error or self._too_late(ends)
 
-    def _leave(self, waiter: Waiter[T]) -> None:
+    def _leave(self, waiter: Waiter) -> None:
         if waiter in self._waiters:
             self._waiters.remove(waiter)
 
@@ -293,17 +291,22 @@ class Pool(Generic[T]):
         return f"{self.name}: {why}; {len(self._used)} of {self.limits.maximum} connections in use, {len(self._waiters)} waiting"
 
     def _refuse_self_deadlock(self) -> None:
-        me = gevent.getcurrent()
-        if len(self._used) < self.limits.maximum or not any(slot.holder is me for slot in self._used):
+        me = getcurrent()
+        for slot in self._used:
+            if slot.holder is me:
+                break
+        else:
             return
         stuck = {id(waiter.greenlet) for waiter in self._waiters} | {id(me)}
-        if all(id(slot.holder) in stuck for slot in self._used):
-            raise SelfDeadlock(
-                f"{self.name}: this greenlet holds a connection and asks for a second, and all {self.limits.maximum} are held by greenlets "
-                "that do the same: none can ever come free. Use the one that is held (the transaction's), or raise the pool's maximum"
-            )
+        for slot in self._used:
+            if id(slot.holder) not in stuck:
+                return
+        raise SelfDeadlock(
+            f"{self.name}: this greenlet holds a connection and asks for a second, and all {self.limits.maximum} are held by greenlets "
+            "that do the same: none can ever come free. Use the one that is held (the transaction's), or raise the pool's maximum"
+        )
 
-    def _offer(self, slot: Slot[T], now: float) -> None:
+    def _offer(self, slot: Slot, now: float) -> None:
         """Keep a clean thing; the line is served when the hub comes round, unless who gave it back goes on with it (`Slot.is_turn_of`)."""
         slot.idle_since = now
         self._idle.append(slot)
@@ -315,27 +318,38 @@ class Pool(Generic[T]):
         self._serving = False
         while self._waiters and self._idle:
             waiter = self._waiters.popleft()
-            if waiter.event.is_set():
-                continue
             slot = waiter.slot = self._idle.pop()
             slot.holder = waiter.greenlet
             self._used.add(slot)
-            waiter.event.set()
-        self._opening.open_as_needed()
+            waiter.turn.switch(None)  # this runs in the hub: it goes on at once
+        self._open_as_needed()
+
+    def _open_as_needed(self) -> None:
+        if self.size < self.limits.maximum:
+            self._opening.open_as_needed()
 
     def _refuse_all(self) -> None:
         """Wake the line with an error, unless something that is lent out may still come back for it."""
         if not self._used and not self._idle:
             while self._waiters:
-                self._waiters.popleft().refuse(self._opening.problem())
+                self._refuse(self._waiters.popleft(), self._opening.problem())
 
-    def _drop(self, slot: Slot[T], reason: str) -> None:
+    def _refuse(self, waiter: Waiter, error: Problem) -> None:
+        waiter.error = error
+        self._the_waits().wake(waiter.turn)
+
+    def _the_waits(self) -> Waits:
+        if self._waits is None:
+            self._waits = Waits()
+        return self._waits
+
+    def _drop(self, slot: Slot, reason: str) -> None:
         self._used.discard(slot)
         slot.holder = None
         self._close_thing(slot, reason)
         self._opening.open_as_needed()
 
-    def _close_thing(self, slot: Slot[T], reason: str) -> None:
+    def _close_thing(self, slot: Slot, reason: str) -> None:
         self.closed_by_reason[reason] += 1
         if slot.generation == self._opening.generation:
             try:
@@ -352,7 +366,7 @@ class Pool(Generic[T]):
         wanted = max(len(self._waiters) - len(self._idle), self.limits.minimum - len(self._idle) - len(self._used)) - self._opening.running
         return max(0, min(wanted, self.limits.maximum - self.size))
 
-    def _take_in(self, thing: T, seconds: float) -> None:
+    def _take_in(self, thing: Any, seconds: float) -> None:
         lifetime = self.limits.lifetime_seconds
         expires_at = monotonic() + lifetime * random.uniform(0.9, 1.1) if lifetime else float("inf")
         slot = Slot(thing, expires_at, self._opening.generation)
@@ -396,6 +410,7 @@ class Pool(Generic[T]):
         self._opening.forget()
         self._idle, self._used = [], set()
         self._waiters = deque()
+        self._waits = None
         self._serving = False
         self._keeper = None
 

@@ -1,23 +1,21 @@
-"""A thing of the pool, who holds it, and who waits for one."""
+"""A thing of the pool, who holds it, and who waits for one. `slot.pxd` gives it C types."""
 
 import sys
 import traceback
 from time import monotonic
 from types import CodeType, FrameType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import gevent
-from gevent.event import Event
 
 from nucleon.errors import Problem
-
-T = TypeVar("T")
+from nucleon.green.waits import waiter
 
 TURN_SECONDS = 0.03  # a pause of the hub for each of many short uses costs more than it gives others
 DEPTH = 14  # frames of the borrower's stack that are kept
 
 
-class Slot(Generic[T]):
+class Slot:
     """A thing of the pool and what the pool knows about it. touched: its user may have left something behind in it."""
 
     __slots__ = (
@@ -25,7 +23,7 @@ class Slot(Generic[T]):
         "turn_began", "turn_of",
     )  # fmt: skip
 
-    def __init__(self, thing: T, expires_at: float, generation: int) -> None:
+    def __init__(self, thing: Any, expires_at: float, generation: int) -> None:
         self.thing = thing
         self.expires_at = expires_at
         self.generation = generation
@@ -57,34 +55,31 @@ class Slot(Generic[T]):
         self.expires_at = 0.0
 
 
-class Waiter(Generic[T]):
+class Waiter:
     """A greenlet in the line; it gets a slot or an error."""
 
-    __slots__ = ("error", "event", "greenlet", "slot")
+    __slots__ = ("error", "greenlet", "slot", "turn")
 
     def __init__(self) -> None:
-        self.event = Event()
+        self.turn = waiter()
         self.greenlet = gevent.getcurrent()
-        self.slot: Slot[T] | None = None
+        self.slot: Slot | None = None
         self.error: Problem | None = None
 
-    def refuse(self, error: Problem) -> None:
-        """Wake it with an error."""
-        self.error = error
-        self.event.set()
 
-
-def stack_here(skip: int) -> list[tuple[CodeType, int]]:
-    """Return code and line of the callers, the innermost first: cheap to take, formatted only when somebody reads it."""
+def stack_here() -> list[tuple[CodeType, int]]:
+    """Return code and line of the callers outside this room, the innermost first: cheap to take, formatted only when somebody reads it."""
     frames: list[tuple[CodeType, int]] = []
-    frame: FrameType | None = sys._getframe(skip + 1)
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_globals.get("__package__") == __package__:
+        frame = frame.f_back
     while frame is not None and len(frames) < DEPTH:
         frames.append((frame.f_code, frame.f_lineno))
         frame = frame.f_back
     return frames
 
 
-def leak_told(slot: Slot[Any]) -> str:
+def leak_told(slot: Slot) -> str:
     """Return where a slot was taken, and where its holder is now."""
     summaries = [traceback.FrameSummary(code.co_filename, line, code.co_name) for code, line in reversed(slot.stack)]
     text = "taken by\n" + "".join(traceback.format_list(summaries))

@@ -19,6 +19,7 @@ from nucleon.postgres.connect import Setup, opener
 from nucleon.postgres.connection import install
 from nucleon.postgres.cursors import Seal
 from nucleon.postgres.errors import Away, OutcomeUnknown, TransactionMisused, problem_from
+from nucleon.postgres.exchange import Parameters, Result
 from nucleon.postgres.following import Following
 from nucleon.postgres.hosts import Conninfo
 from nucleon.postgres.listening import PAYLOAD_BYTES, Channels, Listener
@@ -28,8 +29,6 @@ from nucleon.postgres.queries import Queries
 from nucleon.postgres.replicas import ReplicatedPool, reading
 from nucleon.postgres.session import (
     IDLE,
-    Parameters,
-    Result,
     Statement,
     give_back,
     is_retryable,

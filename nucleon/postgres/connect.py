@@ -12,6 +12,7 @@ from nucleon.errors import DeadlineExceeded, SetupError
 from nucleon.pool import PermanentFailure
 from nucleon.postgres.adapters import register_columns
 from nucleon.postgres.connection import Connection, open_connection
+from nucleon.postgres.direct import prepare
 from nucleon.postgres.errors import Away, is_permanent
 from nucleon.postgres.hosts import Conninfo
 from nucleon.postgres.settings import Settings
@@ -86,9 +87,11 @@ def _connect_to(conninfo: Conninfo, address: dict[str, str], attributes: str, sh
         connect_timeout=str(own or max(2, math.ceil(settings.connect_seconds))),  # of the cancel requests; libpq's least is 2
     )  # fmt: skip
     try:
-        return open_connection(dsn, seconds, settings.cancel_grace_seconds)
+        connection = open_connection(dsn, seconds, settings.cancel_grace_seconds)
     except DeadlineExceeded:
         raise psycopg2.OperationalError(f"no connection within {seconds:.1f} s") from None
+    prepare(connection)
+    return connection
 
 
 def _options(settings: Settings, conninfo: Conninfo) -> dict[str, str]:

@@ -24,9 +24,10 @@ READABLE, WRITABLE = 1, 2  # libev's event bits
 _poll: Callable[[], Any] = monkey.get_original("select", "poll")
 TICK_SECONDS = 0.02  # a timer for each wait would cost more than the wait; deadlines are kept to this
 QUIET_TICKS = 25
+GLANCE_SECONDS = 0.001
 
 _expired = object()
-_ready = object()
+READY = object()
 _callback: Callable[[], Any] = psycopg2.extensions.get_wait_callback
 
 
@@ -49,14 +50,20 @@ class Connection(psycopg2.extensions.connection):
     grace_ends_at: float | None = None
     cancel_grace_seconds = 0.5
     waiter: Callable[[object], Any] | None = None
+    scribe: Any = None
     probe: Callable[[int], Any]
     _reader: Any = None
 
     def shut(self) -> None:
         """Close without waiting; ends the statement that may still run. In a forked child the parent's session is left alone."""
         self.stop_watching()
+        self.scribe = None
         if not self.closed and self.opened_by == os.getpid():
             self.close()
+
+    def end_statement(self) -> None:
+        """Ask the server to end what runs; the answer comes as the statement's."""
+        cancel(self)
 
     def is_misplaced(self) -> bool:
         """Tell, after a refused write, whether the server is at fault (a standby, or set read-only), and remember it."""
@@ -84,7 +91,7 @@ class Connection(psycopg2.extensions.connection):
 
     def _readable(self) -> None:
         if self.waiter is not None:
-            self.waiter(_ready)
+            self.waiter(READY)
         else:
             self.restless = True
             self._reader.stop()
@@ -101,19 +108,19 @@ def wait(connection: psycopg2.extensions.connection) -> None:
         while (state := connection.poll()) != POLL_OK:
             if connection.restless:
                 connection.watch()
-            ready = _sleep(connection, at) is _ready if state == POLL_READ else _wait_for_room(connection, at)
+            ready = sleep(connection, at) is READY if state == POLL_READ else wait_for_room(connection, at)
             if ready:
                 continue
             if cancelled:
                 raise DeadlineExceeded("the database did not answer a cancel")
             cancelled = True
             connection.expired = connection.suspect = True
-            cancel(connection)
+            connection.end_statement()
             # The pool's own statements (rollback, reset, check) have had their time: the connection is closed.
             at = monotonic() + (connection.cancel_grace_seconds if connection.grace_ends_at is None else 0.0)
     except BaseException:
         if not cancelled:
-            cancel(connection)  # a kill: psycopg2 closes the connection now, but the SQL would run on
+            connection.end_statement()  # a kill: psycopg2 closes the connection now, but the SQL would run on
         connection.stop_watching()  # before the socket is closed and its number is somebody else's
         raise
 
@@ -147,14 +154,14 @@ def open_connection(dsn: str, seconds: float, cancel_grace_seconds: float) -> Co
     return connection
 
 
-def is_alive(connection: Connection) -> bool:
+def is_alive(connection: Connection, idle_seconds: float) -> bool:
     """Tell without waiting whether an idle connection is silent, as it must be: a readable one was closed by the server.
 
-    The socket is asked, for the hub may not have come round to it since the bytes came.
+    The socket is asked, for the hub may not have come round to it since the bytes came; not within the millisecond after its last use.
     """
     if _callback() is not wait:
         install()  # somebody has put another callback over ours, which would wait past the deadline
-    return not (connection.closed or connection.restless or connection.probe(0))
+    return not (connection.closed or connection.restless or (idle_seconds > GLANCE_SECONDS and connection.probe(0)))
 
 
 class _Clock:
@@ -204,14 +211,14 @@ os.register_at_fork(after_in_child=_clock.forget)
 
 def _wait_until(connection: Connection, watcher: Any, at: float | None) -> bool:
     """Let others run until the watcher fires (True) or the instant `at` has come (False)."""
-    watcher.start(getcurrent().switch, _ready)
+    watcher.start(getcurrent().switch, READY)
     try:
-        return _sleep(connection, at) is _ready
+        return sleep(connection, at) is READY
     finally:
         watcher.stop()
 
 
-def _sleep(connection: Connection, at: float | None) -> object:
+def sleep(connection: Connection, at: float | None) -> object:
     """Let others run until `connection.waiter` is called, by the clock at the instant `at`, and return what it was called with."""
     connection.ends_at = at
     if at is not None and not _clock.ticking:
@@ -236,8 +243,9 @@ def _wait_for_greeting(connection: Connection) -> None:
             watcher.close()
 
 
-def _wait_for_room(connection: Connection, at: float | None) -> bool:
-    # The socket is full: libpq sends, and reads meanwhile, or two full buffers would face each other for ever.
+def wait_for_room(connection: Connection, at: float | None) -> bool:
+    """Wait until there is room to send."""
+    # libpq reads meanwhile, or two full buffers would face each other for ever
     watcher = gevent.get_hub().loop.io(connection.fileno(), WRITABLE)  # the reader is armed anyway
     try:
         return _wait_until(connection, watcher, at)

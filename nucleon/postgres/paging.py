@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 from nucleon.message import Page, PageQuery
 from nucleon.postgres.cursors import Seal, Texts
 from nucleon.postgres.errors import StatementFailed
+from nucleon.postgres.exchange import Columns, Parameters, Row
 from nucleon.postgres.keyset import Keys, Shape, keys_from, text_of
-from nucleon.postgres.rows import Columns, Row, reader
-from nucleon.postgres.session import Parameters, Statement, parameters_from
+from nucleon.postgres.rows import reader
+from nucleon.postgres.session import Statement, parameters_from
 from nucleon.postgres.settings import Settings
 from nucleon.postgres.statements import Statements
 
@@ -47,7 +48,7 @@ class Paging(Statements):
         result = self._run(*_with_cursor(shape, statement, after, parameters_from(args, named)))
         places = _places(keys, result.columns)
         if (statement, keys) not in self._never_null and len(self._never_null) < 1000:  # not for texts that are made anew each time
-            self._never_null[statement, keys] = self._is_never_null(statement, [result.description[at] for at in places])
+            self._never_null[statement, keys] = self._is_never_null(statement, [result.source.origin(at) for at in places])
         rows = result.rows[: query.limit]
         items = reader(kind, result.columns).all(rows)
         if len(result.rows) == len(rows):
@@ -57,11 +58,11 @@ class Paging(Statements):
             raise StatementFailed(f"two rows have the same key ({order}), or it ends in null: the last column of order= has to be unique")
         return Page(items, seal.cursor(last))
 
-    def _is_never_null(self, statement: str, columns: list[Any]) -> bool:
+    def _is_never_null(self, statement: str, origins: list[tuple[int | None, int | None]]) -> bool:
         """Whether all key columns are declared not null, and nothing in the statement could make nulls of them."""
-        if MAY_MAKE_NULLS.search(statement) or not all(column.table_oid for column in columns):
+        if MAY_MAKE_NULLS.search(statement) or not all(table for table, _ in origins):
             return False
-        return all(self._run(NOT_NULL, (column.table_oid, column.table_column)).rows[0][0] for column in columns)
+        return all(self._run(NOT_NULL, origin).rows[0][0] for origin in origins)
 
 
 def _with_cursor(shape: Shape, statement: str, after: Texts | None, parameters: Parameters) -> tuple[Statement, Parameters]:

@@ -14,7 +14,7 @@ from nucleon.postgres.settings import Settings
 REPLICA_WAIT_SECONDS = 1.0  # a read that a replica has no connection for goes elsewhere
 
 
-def pool_from(settings: Settings, name: str, setup: Setup | None) -> Pool[Connection]:
+def pool_from(settings: Settings, name: str, setup: Setup | None) -> Pool:
     """Return the pool for these settings; with replicas one that knows them."""
     limits = Limits(**{key: getattr(settings, key) for key in Limits.__dataclass_fields__ if hasattr(settings, key)})
     how: dict[str, Any] = {

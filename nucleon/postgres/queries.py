@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar, overload
 
+from nucleon.postgres.exchange import Result
 from nucleon.postgres.rows import reader
-from nucleon.postgres.session import Result, parameters_from
+from nucleon.postgres.session import parameters_from
 from nucleon.postgres.statements import Statements, only
 
 T = TypeVar("T")

@@ -18,7 +18,6 @@ from nucleon.errors import Problem, Unavailable
 from nucleon.green import deadline
 from nucleon.hooks import reads_only
 from nucleon.pool import Pool, Slot
-from nucleon.postgres.connection import Connection
 from nucleon.postgres.session import give_back, run
 
 log = logging.getLogger("nucleon.postgres")
@@ -50,7 +49,7 @@ session: ContextVar[Session | None] = ContextVar("nucleon_postgres_session", def
 class Replica:
     """A replica's pool, and how far the replica has come."""
 
-    def __init__(self, pool: Pool[Connection]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.position = 0
         self.is_usable = False
@@ -63,22 +62,22 @@ class Replica:
             log.log(logging.INFO if is_usable else logging.WARNING, "%s: %s (%s)", self.pool.name, "used" if is_usable else "left out", why)
 
 
-class ReplicatedPool(Pool[Connection]):
+class ReplicatedPool(Pool):
     """The primary's pool, with replicas beside it: `take` lends one of theirs to work that only reads (`hooks.reads_only`)."""
 
-    def __init__(self, replicas: list[Pool[Connection]], *, lag_seconds: float, check_seconds: float, **options: Any) -> None:
+    def __init__(self, replicas: list[Pool], *, lag_seconds: float, check_seconds: float, **options: Any) -> None:
         super().__init__(**options)
         self.replicas = [Replica(pool) for pool in replicas]
         self.lag_seconds = lag_seconds
         self.check_seconds = check_seconds
         self._turns = count()
-        self._lent: dict[Slot[Connection], Replica] = {}
+        self._lent: dict[Slot, Replica] = {}
         self._samples: deque[tuple[float, int]] = deque()
         self._started_at = ""
         self._goal: int | None = None
         self._watcher: gevent.Greenlet[..., Any] | None = None
 
-    def take(self) -> Slot[Connection]:
+    def take(self) -> Slot:
         """Lend a connection: of a replica for work that only reads, when one has come far enough, else of the primary."""
         here = session.get()
         if reads_only.get():
@@ -89,7 +88,7 @@ class ReplicatedPool(Pool[Connection]):
             here.used_primary = True
         return super().take()
 
-    def give_back(self, slot: Slot[Connection], broken: str | None = None, *, clean: bool = False) -> None:
+    def give_back(self, slot: Slot, broken: str | None = None, clean: bool = False) -> None:
         """Take a connection back, into the pool it came from."""
         replica = self._lent.pop(slot, None)
         if replica is None:
@@ -163,7 +162,7 @@ class ReplicatedPool(Pool[Connection]):
         else:
             replica.set_usable(behind <= self.lag_seconds, f"{behind:.1f} s behind")
 
-    def _from_replica(self, needed: int) -> Slot[Connection] | None:
+    def _from_replica(self, needed: int) -> Slot | None:
         self._watch_on()
         first = next(self._turns)
         for at in range(len(self.replicas)):
@@ -180,10 +179,10 @@ class ReplicatedPool(Pool[Connection]):
             return slot
         return None
 
-    def _on_primary(self) -> Slot[Connection]:
+    def _on_primary(self) -> Slot:
         return super().take()
 
-    def _asked(self, take: Callable[[], Slot[Connection]], statement: str, pool: Pool[Connection] | None = None) -> Any:
+    def _asked(self, take: Callable[[], Slot], statement: str, pool: Pool | None = None) -> Any:
         with deadline(CHECK_SECONDS):
             slot = take()
             try:

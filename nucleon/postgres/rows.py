@@ -8,36 +8,30 @@ import re
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from functools import lru_cache, reduce
 from itertools import starmap
-from operator import attrgetter, itemgetter, or_
+from operator import itemgetter, or_
+from types import NoneType
 from typing import Annotated, Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 import psycopg2.extensions
 import psycopg2.extras  # registers ranges, UUIDs and JSON
 
 from nucleon.postgres.errors import StatementFailed
+from nucleon.postgres.exchange import Columns, Row
 from nucleon.postgres.texts import Text, reader_of_text
 
-Row = tuple[Any, ...]
 JSON, JSONB, BYTEA = 114, 3802, 17
-Columns = tuple[tuple[str, int], ...]
-"""Name and type (its OID) of each column."""
-
 KNOWN_TYPES = frozenset({*psycopg2.extensions.string_types, JSON, JSONB, BYTEA})
 """OIDs that psycopg2 makes values of; others come as text."""
 
 NUMBERS = re.compile(r"\[(\d+)\]")
-
-_name_and_type = attrgetter("name", "type_code")
-
-
-def columns_of(description: Iterable[Any]) -> Columns:
-    """Return the columns of a cursor's description."""
-    return tuple(map(_name_and_type, description))
 
 
 class Field(NamedTuple):
@@ -162,8 +156,13 @@ def _record(kind: Any, wanted: list[Field], found: list[Field], columns: Columns
     pick = _picker(kept, len(names), _texts(kept, columns, by_name))
     keep: Callable[[Row], Row] = pick or tuple
     if positional and pick is None:
+        fits = _fitting([by_name[names[at]] for at in kept])
+
+        def one(row: Row) -> Any:
+            return kind(*row) if fits(row) else kind(*_converted(row, kinds, told))
+
         return Reader(
-            lambda row: kind(*_converted(row, kinds, told)),
+            one,
             lambda rows: list(starmap(kind, _converted(rows, many, told, 1))),
         )
     if positional:
@@ -177,6 +176,28 @@ def _record(kind: Any, wanted: list[Field], found: list[Field], columns: Columns
         return [kind(**dict(zip(keys, row, strict=True))) for row in _converted([keep(row) for row in rows], many, told, 1)]
 
     return Reader(lambda row: read((row,))[0], read)
+
+
+SCALARS = frozenset({int, str, float, bool, bytes, Decimal, UUID, datetime, date, time, timedelta, NoneType})
+
+
+def _fitting(kinds: list[Any]) -> Callable[[Row], bool]:
+    """Return what tells that a row's values are of their fields' very types, so that nothing has to be checked or converted."""
+    allowed = [frozenset(typing.get_args(kind) or (NoneType if kind is None else kind,)) for kind in kinds]
+    if not all(kinds_of_one <= SCALARS for kinds_of_one in allowed):
+        return lambda row: False
+    known: set[tuple[type, ...]] = set()
+
+    def fits(row: Row) -> bool:
+        given = tuple(map(type, row))
+        if given in known:
+            return True
+        if all(one in types for one, types in zip(given, allowed, strict=True)):
+            known.add(given)
+            return True
+        return False
+
+    return fits
 
 
 def _texts(kept: list[int], columns: Columns, by_name: dict[str, Any]) -> dict[int, Text]:

@@ -2,10 +2,10 @@
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 import gevent
 import psycopg2
@@ -16,14 +16,11 @@ from nucleon.errors import DeadlineExceeded, Problem
 from nucleon.green import deadline_at
 from nucleon.hooks import query_ended
 from nucleon.pool import Pool, Slot
-from nucleon.postgres.connection import Connection
+from nucleon.postgres.direct import execute
 from nucleon.postgres.errors import Away, ConstraintFailed, StatementFailed, problem_from
-from nucleon.postgres.rows import Columns, Row, columns_of
+from nucleon.postgres.exchange import Parameters, Result
 
 Statement = str | Composable
-Parameters = Sequence[Any] | Mapping[str, Any] | None
-
-_new_tuple = tuple.__new__  # what NamedTuple's own __new__ calls, without the Python function around it
 IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
 RESET_SECONDS = 1.0
 TOUCHES_SESSION = re.compile(
@@ -39,20 +36,6 @@ CONTROLS_TRANSACTION = re.compile(
 
 READS = re.compile(r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:select|with|values|table|show|explain)\b", re.IGNORECASE | re.DOTALL)
 WRITES_TOO = re.compile(r"\b(?:insert|update|delete|merge|into)\b", re.IGNORECASE)
-
-
-class Result(NamedTuple):
-    """What a statement gave: psycopg2's description of the columns, rows, how many rows were touched, and the command's tag."""
-
-    description: Sequence[Any]
-    rows: list[Row]
-    touched: int
-    status: str | None
-
-    @property
-    def columns(self) -> Columns:
-        """Name and type of each column."""
-        return columns_of(self.description)
 
 
 def parameters_from(args: tuple[Any, ...], named: dict[str, Any]) -> Parameters:
@@ -80,7 +63,7 @@ def may_write(statement: str) -> bool:
 
 
 def run(
-    slot: Slot[Connection], statement: Statement, parameters: Parameters = None, prefix: str = "", resource: str = "postgres"
+    slot: Slot, statement: Statement, parameters: Parameters = None, prefix: str = "", resource: str = "postgres"
 ) -> Result:
     """Run one statement and tell those who listen. Raises what `send` raises."""
     if not query_ended.listeners:
@@ -98,7 +81,7 @@ def run(
             listener(resource=resource, statement=text, seconds=monotonic() - started, error=error)
 
 
-def send(slot: Slot[Connection], statement: Statement, parameters: Parameters, prefix: str = "") -> Result:
+def send(slot: Slot, statement: Statement, parameters: Parameters, prefix: str = "") -> Result:
     """Run one statement. Raises the problem that tells what went wrong; a deadline that is over sends nothing."""
     connection = slot.thing
     text = statement if isinstance(statement, str) else statement.as_string(connection)
@@ -109,12 +92,7 @@ def send(slot: Slot[Connection], statement: Statement, parameters: Parameters, p
         raise DeadlineExceeded("the deadline has passed before the statement was sent")
     connection.expired = False
     try:
-        cursor = connection.cursor()
-        cursor.execute(prefix + text if prefix else text, parameters)
-        description = cursor.description
-        if description is None:
-            return _new_tuple(Result, ((), [], cursor.rowcount, cursor.statusmessage))
-        return _new_tuple(Result, (description, cursor.fetchall(), cursor.rowcount, cursor.statusmessage))
+        return execute(connection, prefix + text if prefix else text, parameters)
     except psycopg2.Error as failure:
         if connection.closed:
             connection.stop_watching()
@@ -132,7 +110,7 @@ def send(slot: Slot[Connection], statement: Statement, parameters: Parameters, p
         raise
 
 
-def rollback(slot: Slot[Connection]) -> None:
+def rollback(slot: Slot) -> None:
     """End the transaction, deadline or not, within a second. Raises when it cannot: the connection has to be closed."""
     connection = slot.thing
     connection.grace_ends_at = monotonic() + RESET_SECONDS
@@ -148,7 +126,7 @@ def cleaner(always: bool, setup: Callable[[Any], object] | None = None) -> Any:
     setup: called again after DISCARD ALL, which undoes what it did.
     """
 
-    def clean(slot: Slot[Connection]) -> bool:
+    def clean(slot: Slot) -> bool:
         connection = slot.thing
         if connection.closed or connection.suspect:
             return False
@@ -168,7 +146,7 @@ def cleaner(always: bool, setup: Callable[[Any], object] | None = None) -> Any:
     return clean
 
 
-def give_back(pool: Pool[Connection], slot: Slot[Connection]) -> None:
+def give_back(pool: Pool, slot: Slot) -> None:
     """Return a slot to its pool; a connection that is closed or doubtful is dropped, without waiting."""
     connection = slot.thing
     if connection.closed:

@@ -10,8 +10,9 @@ import msgspec
 from psycopg2.sql import Composable
 
 from nucleon.postgres.errors import NoRow, SeveralRows
-from nucleon.postgres.rows import Row, column_reader, columns_of, reader
-from nucleon.postgres.session import Parameters, Result, Statement, parameters_from
+from nucleon.postgres.exchange import Parameters, Result, Row
+from nucleon.postgres.rows import column_reader, reader
+from nucleon.postgres.session import Statement, parameters_from
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ class Statements(ABC):
     def one(self, kind: type[T], statement: Statement, *args: Any, **named: Any) -> T:
         """Return the only row as `kind`. Raises `NoRow` (404) or `SeveralRows`."""
         result = self._run(statement, parameters_from(args, named) if named else args or None)
-        row: T = reader(kind, columns_of(result.description)).one(only(result.rows))
+        row: T = reader(kind, result.columns).one(only(result.rows))
         return row
 
     def maybe_one(self, kind: type[T], statement: Statement, *args: Any, **named: Any) -> T | None:

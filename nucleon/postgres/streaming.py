@@ -11,9 +11,9 @@ from psycopg2 import sql
 
 from nucleon.green import deadline, deadline_at
 from nucleon.pool import Pool, Slot
-from nucleon.postgres.connection import Connection
+from nucleon.postgres.exchange import Parameters, Result
 from nucleon.postgres.rows import reader
-from nucleon.postgres.session import Parameters, Result, Statement, give_back, parameters_from, rollback, run
+from nucleon.postgres.session import Statement, give_back, parameters_from, rollback, run
 from nucleon.postgres.settings import Settings
 from nucleon.postgres.statements import Statements
 from nucleon.postgres.transaction import Transaction
@@ -28,7 +28,7 @@ class Streaming(Statements):
     """The part of `Postgres` that yields rows while they are read."""
 
     name: str
-    pool: Pool[Connection]
+    pool: Pool
     settings: Settings
     _current: "ContextVar[Transaction | None]"
 
@@ -77,7 +77,7 @@ class Streaming(Statements):
         with deadline(self.settings.stream_seconds):
             return run_one(statement)
 
-    def _end_stream(self, slot: Slot[Connection]) -> None:
+    def _end_stream(self, slot: Slot) -> None:
         touched, slot.touched = slot.touched, False
         try:
             if not slot.thing.closed:

@@ -10,12 +10,10 @@ from greenlet import getcurrent
 
 from nucleon.errors import Problem
 from nucleon.pool import Pool, Slot
-from nucleon.postgres.connection import Connection
 from nucleon.postgres.errors import Away, OutcomeUnknown, TransactionConflict, TransactionMisused
+from nucleon.postgres.exchange import Parameters, Result
 from nucleon.postgres.session import (
     IDLE,
-    Parameters,
-    Result,
     Statement,
     controls_transaction,
     give_back,
@@ -39,7 +37,7 @@ class Transaction:
     """
 
     def __init__(
-        self, pool: Pool[Connection], current: "ContextVar[Transaction | None]", resource: str, *, begin: str, retries: int, read_only: bool
+        self, pool: Pool, current: "ContextVar[Transaction | None]", resource: str, *, begin: str, retries: int, read_only: bool
     ) -> None:
         self.greenlet = getcurrent()
         self.done = False
@@ -49,12 +47,12 @@ class Transaction:
         self._pool, self._current, self._resource = pool, current, resource
         self._begin, self._retries, self._read_only = begin, retries, read_only
         self._prefix = begin
-        self._slot: Slot[Connection] | None = None
+        self._slot: Slot | None = None
         self._attempt = 0
         self._record: list[tuple[Statement, Parameters, bytes]] | None = [] if retries else None
 
     @property
-    def slot(self) -> Slot[Connection]:
+    def slot(self) -> Slot:
         """The slot that this transaction holds, from its first statement on."""
         if self._slot is None:
             if self.done:
@@ -80,7 +78,7 @@ class Transaction:
             for action in self.after_commit:
                 _call(action)
 
-    def _end(self, slot: Slot[Connection] | None, error: BaseException | None) -> None:
+    def _end(self, slot: Slot | None, error: BaseException | None) -> None:
         has_begun = slot is not None and not self._prefix
         if has_begun and error is None and self.failed is None:
             self._commit(self.slot)
@@ -165,7 +163,7 @@ class Transaction:
                 raise
             return
 
-    def _commit(self, slot: Slot[Connection]) -> None:
+    def _commit(self, slot: Slot) -> None:
         while True:
             try:
                 result = run(slot, "COMMIT", resource=self._resource)
@@ -188,7 +186,7 @@ class Transaction:
     def _was_sent(self, problem: Problem) -> bool:
         return isinstance(problem, Away) or problem.status == 504
 
-    def _roll_back(self, slot: Slot[Connection]) -> None:
+    def _roll_back(self, slot: Slot) -> None:
         if slot.thing.closed or slot.thing.get_transaction_status() == IDLE:
             return
         try:

@@ -135,7 +135,7 @@ class Rewriting(psycopg2.extensions.cursor):
             raise
 
 
-class OneConnection(Pool[Connection]):
+class OneConnection(Pool):
     """A pool of the one connection that is inside the transaction; `stop` keeps it, for an app may be started again in the same test."""
 
     def __init__(self, database: Postgres) -> None:
@@ -144,14 +144,14 @@ class OneConnection(Pool[Connection]):
         super().__init__(
             name=database.name,
             create=self._begin,
-            close=lambda connection: None if connection is self.connection and not connection.closed else connection.shut(),
+            close=self._let_go,
             is_alive=is_alive,
             check=check,
             reset=cleaner(database.settings.reset == "always", database._setup),
             limits=Limits(maximum=1, idle_seconds=0, lifetime_seconds=0, wait_seconds=database.settings.wait_seconds),
         )
 
-    def take(self) -> Slot[Connection]:
+    def take(self) -> Slot:
         """Lend the connection. Raises `SelfDeadlock` that says what a test can do when it is in use."""
         try:
             return super().take()
@@ -169,6 +169,10 @@ class OneConnection(Pool[Connection]):
                 self.connection.send("rollback")
             finally:
                 self.connection.shut()
+
+    def _let_go(self, connection: Connection) -> None:
+        if connection is not self.connection or connection.closed:
+            connection.shut()
 
     def _begin(self) -> Connection:
         if self.connection is not None and not self.connection.closed:

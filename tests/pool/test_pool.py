@@ -77,7 +77,7 @@ def test_a_waiter_killed_when_it_was_served_loses_nothing():
 
 
 def test_a_dead_thing_is_replaced_before_it_is_lent():
-    pool = pool_of(is_alive=lambda thing: not thing.closed)
+    pool = pool_of(is_alive=lambda thing, idle_seconds: not thing.closed)
     slot = pool.take()
     pool.give_back(slot)
     slot.thing.closed = True
@@ -86,7 +86,7 @@ def test_a_dead_thing_is_replaced_before_it_is_lent():
 
 def test_a_thing_that_does_not_look_well_is_asked_before_it_is_thrown_away():
     asked = []
-    pool = pool_of(is_alive=lambda thing: False, check=lambda thing, seconds: asked.append(thing))
+    pool = pool_of(is_alive=lambda thing, idle_seconds: False, check=lambda thing, seconds: asked.append(thing))
     slot = pool.take()
     pool.give_back(slot)
     assert pool.take() is slot and asked == [slot.thing, slot.thing] and pool.created == 1

@@ -1,10 +1,10 @@
-"""Greenlets that wait for RabbitMQ, all of a connection under one coarse timer: a timer for each of them would cost more than a publish."""
+"""Greenlets that wait for the same thing under one coarse timer: a timer for each of them would cost more than what they wait for."""
 
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-# gevent's own waiter and loop: an Event or AsyncResult with a Timeout costs five times as much, for every confirm
+# gevent's own waiter and loop: an Event or AsyncResult with a Timeout costs five times as much, for every confirm and connection
 from gevent import get_hub
 from gevent.hub import Waiter
 
@@ -14,7 +14,7 @@ TIMED_OUT: Any = object()
 
 
 class Waits:
-    """The waiting greenlets of one connection. A wait may end `TICK_SECONDS` late; short ones have a timer of their own."""
+    """The waiting greenlets of one resource. A wait may end `TICK_SECONDS` late; short ones have a timer of their own."""
 
     __slots__ = ("_loop", "_open", "_ticking", "_timer")
 
