@@ -20,7 +20,8 @@ HOT = (
     "nucleon.amqp.codec.frames", "nucleon.amqp.codec.properties", "nucleon.amqp.acks", "nucleon.amqp.channel", "nucleon.amqp.confirms",
     "nucleon.amqp.consumer", "nucleon.amqp.message",
     "nucleon.pool.lending", "nucleon.pool.slot", "nucleon.green.waits",
-    "nucleon.postgres.connection", "nucleon.postgres.session", "nucleon.postgres.statements", "nucleon.postgres.client", "nucleon.postgres.rows",
+    "nucleon.postgres.connection", "nucleon.postgres.session", "nucleon.postgres.rows",
+    "nucleon.postgres.statements", "nucleon.postgres.client",
 )  # fmt: skip
 """Typed Python: compiled, or run as it is."""
 TWINS = ("nucleon.http.native", "nucleon.server.wire", "nucleon.postgres.direct")
