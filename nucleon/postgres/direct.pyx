@@ -104,7 +104,11 @@ cdef int _load() except -1:
     return 0
 
 
-_load()
+cdef bint _is_loaded
+try:
+    _is_loaded = not _load()
+except ImportError:
+    _is_loaded = False  # a psycopg2 that does not show its libpq: its cursor runs everything
 
 cdef enum:  # libpq-fe.h: ExecStatusType; mb/pg_wchar.h: pg_enc
     EMPTY_QUERY = 0
@@ -146,6 +150,8 @@ cdef void _receive_notice(void* session, const void* notice) noexcept nogil:
 def prepare(connection):
     """Make a new connection ready for `execute`."""
     global _default_receiver
+    if not _is_loaded:
+        return
     cdef void* session = <void*><uintptr_t>connection.pgconn_ptr
     _default_receiver = PQsetNoticeReceiver(session, _receive_notice, session)
 
@@ -179,6 +185,8 @@ cdef class _Answer:
 
 def execute(connection, str statement, parameters):
     """Run a statement and return what its last command gave. Raises `psycopg2.Error`, and `DeadlineExceeded` when even the cancel hangs."""
+    if not _is_loaded:
+        return execute_by_cursor(connection, statement, parameters)
     address = connection.pgconn_ptr
     if address is None:
         raise psycopg2.InterfaceError("connection already closed")
