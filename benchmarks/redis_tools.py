@@ -24,7 +24,9 @@ from nucleon.embedded import ValkeyServer
 
 HERE = Path(__file__).resolve().parent
 TICKS = os.sysconf("SC_CLK_TCK")
-ROUTES = ("/json", "/get", "/kept", "/kept-local", "/typed", "/limited", "/session")
+ROUTES = (
+    "/json", "/get", "/get-tracked", "/kept", "/kept-local", "/kept-tracked", "/typed", "/typed-tracked", "/limited", "/session"
+)  # fmt: skip
 
 
 def cpu_seconds(pid: int) -> float:
@@ -65,10 +67,10 @@ def run(redis_url: str, arguments: argparse.Namespace) -> None:
         server.kill()
         server.wait()
     plain = median(cpu for cpu, _ in results["/json"])
-    print(f"{'route':12} {'CPU us':>7} {'x plain':>8} {'req/s':>8}")
+    print(f"{'route':15} {'CPU us':>7} {'x plain':>8} {'req/s':>8}")
     for route, rounds in results.items():
         cpu = median(one for one, _ in rounds)
-        print(f"{route:12} {cpu:7.1f} {cpu / plain:8.2f} {median(rate for _, rate in rounds):8.0f}")
+        print(f"{route:15} {cpu:7.1f} {cpu / plain:8.2f} {median(rate for _, rate in rounds):8.0f}")
 
 
 def main() -> None:

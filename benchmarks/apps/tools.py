@@ -20,6 +20,7 @@ class Message(Model):
 
 app = App("tools")
 cache = app.use(Redis(url=Secret(sys.argv[2])))
+tracked = app.use(Redis(url=Secret(sys.argv[2]), protocol=3, local_bytes=10_000_000), name="tracked")
 messages = cache.of(Message, "message:{id}", ttl_seconds=3600)
 Sessions(cache, Message).install(app)
 
@@ -47,6 +48,24 @@ def kept_local() -> Message:
 @app.get("/typed")
 def typed() -> Message:
     return messages.get_or(lambda id: Message("Hello, world!"), id=1)
+
+
+@app.get("/kept-tracked", cache=tracked.answers(ttl_seconds=3600))
+def kept_tracked() -> Message:
+    return Message("Hello, world!")
+
+
+@app.get("/get-tracked")
+def get_tracked() -> Message:
+    return Message((tracked.get("nothing") or b"Hello, world!").decode())
+
+
+tracked_messages = tracked.of(Message, "message:{id}", ttl_seconds=3600)
+
+
+@app.get("/typed-tracked")
+def typed_tracked() -> Message:
+    return tracked_messages.get_or(lambda id: Message("Hello, world!"), id=1)
 
 
 @app.get("/limited", limits=cache.rate("all", 10**9, per_seconds=1, by="all"))

@@ -10,6 +10,7 @@ import msgspec
 
 from nucleon.errors import SetupError
 from nucleon.redis.cache import Cache, Keeping
+from nucleon.redis.copies import Copy
 from nucleon.redis.scripts import Commands
 
 PREFIX = "answer:"
@@ -36,7 +37,8 @@ class Answers:
     by: whose answer it is, when a route has auth or takes the Request: "all" (the same for everybody), "user" (of what auth
     returned), or a function of the request. client_seconds: what clients and proxies may keep it (Cache-Control; 0: nothing is said).
     local_seconds: each worker may answer from a copy of its own for so long, without asking Redis; an invalidation takes that long to be
-    seen everywhere. maximum_local: such copies in one worker. clock: seconds since the epoch.
+    seen everywhere. maximum_local: such copies in one worker. clock: seconds since the epoch. copy_of: gives the reply to GET that is
+    kept in this worker until the server says that it has changed.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Answers:
         local_seconds: float = 0,
         maximum_local: int = 1000,
         clock: Callable[[], float] = time.time,
+        copy_of: Callable[[str], Copy | None] | None = None,
     ) -> None:
         if by not in (None, "all", "user") and not callable(by):
             raise SetupError(f'by is "all", "user" or a function of the request, not {by!r}')
@@ -60,20 +63,43 @@ class Answers:
         self.clock = clock
         self._cache: Cache[Stored] = Cache(commands, Stored, PREFIX + "{key}", keeping, clock=clock, encoding=msgspec.msgpack)
         self._copies: dict[str, _Copy] = {}
+        self._held: dict[str, Copy] = {}
+        self._copy_of = copy_of
 
     def get_or(self, key: str, load: Callable[[], tuple[list[tuple[str, str]], bytes]]) -> Stored:
         """Return the answer under a key, or what `load` makes, once for many who ask at the same time. Raises as `Cache.get_or`."""
+        held = self._held.get(key)
+        if held is not None and held.counts():
+            held.owner.touch(held)
+            shown = self._cache.shown(held)
+            if shown is not None:
+                return shown
         copy = self._copies.get(key)
         if copy is not None:
             if copy.until > self.clock():
                 return copy.stored
             self._copies.pop(key, None)
-        stored = self._cache.fetch(_place(key), lambda: Stored(*load(), self.clock()))
+        place = _place(key)
+        if self._copy_of is not None:
+            shown = self._shown(key, self._copy_of(place))
+            if shown is not None:
+                return shown
+        stored = self._cache.fetch(place, lambda: Stored(*load(), self.clock()))
         if self.local_seconds:
             while len(self._copies) >= self.maximum_local:
                 self._copies.pop(next(iter(self._copies)), None)
             self._copies[key] = _Copy(stored, self.clock() + self.local_seconds)
         return stored
+
+    def _shown(self, key: str, copy: Copy | None) -> Stored | None:
+        """Return the answer in a copy that the server vouches for, and remember the copy by the key of the answer."""
+        if copy is None:
+            self._held.pop(key, None)
+            return None
+        while len(self._held) >= self.maximum_local:
+            self._held.pop(next(iter(self._held)), None)
+        self._held[key] = copy
+        return self._cache.shown(copy)
 
     def invalidate(self, path: str, query: str = "", who: object = "") -> None:
         """Forget an answer. query: the parameters that the route declares, sorted by name. who: of whom it is, as `by` says."""

@@ -13,6 +13,7 @@ import msgspec
 
 from nucleon import green
 from nucleon.errors import DeadlineExceeded, NotFound, Problem, SetupError, Unavailable
+from nucleon.redis.copies import Copy
 from nucleon.redis.entries import CLAIM, INVALIDATE, STORE, Entry, claim_key, claimed, entry_from, stored_from
 from nucleon.redis.grace import grace, spawn_apart
 from nucleon.redis.patterns import KeyPattern
@@ -178,6 +179,18 @@ class Cache(Generic[T]):
                 return flight.value[0]
             if flight.error is not None:
                 raise flight.error
+
+    def shown(self, copy: Copy) -> T | None:
+        """Return the value in a copy of what is under a key, while it is fresh. It is decoded once: nobody may change it."""
+        made = copy.made
+        if made is None or made[0] is not self:
+            entry = entry_from(copy.reply)
+            made = copy.made = (self, entry.fresh_until, self._decoded(entry))
+        if made[2] is None or self._clock() >= made[1]:
+            return None
+        self.hits += 1
+        value: T = made[2][0]
+        return value
 
     def _read(self, place: str) -> Entry:
         try:

@@ -1,5 +1,6 @@
 """The client that an application holds: redis-py's, over shared connections, with bounded waits and errors that are problems."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import fields
 from time import monotonic
@@ -13,15 +14,18 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, ReadOnlyErro
 from nucleon import hooks
 from nucleon.errors import SetupError
 from nucleon.redis.border import problem_from, translated
-from nucleon.redis.commands import BLOCKING, READS, is_stateful, packed, seconds_on_server, spelled
+from nucleon.redis.commands import BLOCKING, READS, is_read, is_stateful, packed, seconds_on_server, spelled
 from nucleon.redis.connection import Pool, connection_options
-from nucleon.redis.keys import REPLIES, callback_without, prefixed
+from nucleon.redis.copies import ASK_TO_TRACK, KEPT, RAW, WANTED, Copies, Copy, get_command, remaining_command
+from nucleon.redis.keys import REPLIES, callback_without, keys_of, prefixed
 from nucleon.redis.multiplexer import Multiplexer, OtherThread
 from nucleon.redis.offers import Offers
 from nucleon.redis.pipeline import OneConnection, Pipeline, PubSub
 from nucleon.redis.settings import Settings as RedisSettings
 
 R = TypeVar("R")
+log = logging.getLogger("nucleon.redis")
+
 
 class _Callbacks(CaseInsensitiveDict):
     """redis-py's response callbacks; tells when one is set, because `Redis` remembers them by name."""
@@ -47,7 +51,7 @@ class _Callbacks(CaseInsensitiveDict):
 class _Plan:
     """What is known about a command by its name."""
 
-    __slots__ = ("callback", "is_own", "is_read", "may_wait", "words")
+    __slots__ = ("callback", "is_kept", "is_own", "is_read", "may_wait", "words")
 
     def __init__(self, args: tuple[Any, ...], callback: Callable[..., Any] | None) -> None:
         name = spelled(args)
@@ -56,6 +60,7 @@ class _Plan:
         self.is_own = is_stateful(args)
         self.may_wait = name in BLOCKING
         self.is_read = name in READS
+        self.is_kept = name in KEPT
 
 
 class Redis(Offers, redis.Redis):
@@ -86,7 +91,8 @@ class Redis(Offers, redis.Redis):
         self.name = name
         options = connection_options(settings, self._credential_provider)
         super().__init__(connection_pool=Pool(settings, options))
-        self._multiplexer = Multiplexer(settings, lambda: _connected(options), name)
+        self._copies = _copies_for(settings, options)
+        self._multiplexer = Multiplexer(settings, lambda: _connected(options, settings), name, self._copies)
         self._plans: dict[Any, _Plan] = {}
         callbacks = _Callbacks(self.response_callbacks)
         self._prefix = settings.prefix
@@ -154,9 +160,15 @@ class Redis(Offers, redis.Redis):
             options.pop("keys", None)  # for redis-py's cache
             raws = (True,) if NEVER_DECODE in options else None
         try:
-            reply = self._multiplexer.ask(data, 1, raws, plan.is_read)
+            if self._copies is not None and plan.is_kept:
+                reply = self._kept(args, data, raws)
+            else:
+                reply = self._multiplexer.ask(data, 1, raws, plan.is_read)
         except OtherThread:
             return self._answer_alone(args, options)
+        finally:
+            if self._copies is not None and not plan.is_read:
+                self.forget_written(args)
         if isinstance(reply, Exception):
             return self._refused(reply, options)
         if plan.callback is None:
@@ -168,7 +180,44 @@ class Redis(Offers, redis.Redis):
 
     def _answer_alone(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Let redis-py do it over a connection that belongs to this command for as long as it takes."""
-        return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        finally:
+            if self._copies is not None and not is_read(args[0]):
+                self.forget_written(args)
+
+    def _kept(self, args: tuple[Any, ...], data: bytes, raws: tuple[bool, ...] | None) -> Any:
+        """Return the reply to a read from its copy, or ask for it, so that there is one."""
+        copies, shared = self._copies, self._multiplexer
+        assert copies is not None
+        key = copies.key_of(args[1]) if len(args) > 1 and not shared.is_elsewhere() else None
+        if key is None:
+            return shared.ask(data, 1, raws, True)
+        name = data if raws is None else data + RAW
+        copy = copies.find(name)
+        if copy is not None:
+            return copy.given()
+        copy = copies.begin(name, key) if shared.is_tracking() else None
+        if copy is None:
+            return shared.ask(data, 1, raws, True)
+        try:
+            return shared.ask(ASK_TO_TRACK + data + remaining_command(key), WANTED, raws and (True, True, True), True, copy)[1]
+        finally:
+            copies.leave(copy)
+
+    def copy_of(self, key: str) -> Copy | None:
+        """Return the copy in this worker of what GET gives for a key, as bytes; None when there is none that counts."""
+        if self._copies is None or self._multiplexer.is_elsewhere():
+            return None
+        return self._copies.find(get_command(self._copies.raw(self._prefix + key)) + RAW)
+
+    def forget_written(self, *commands: tuple[Any, ...]) -> None:
+        """Forget copies of the keys that commands of ours have written, before the notice of the server comes."""
+        copies = self._copies
+        if copies is not None and not self._multiplexer.is_elsewhere():
+            for args in commands:
+                keys = keys_of(args)
+                copies.forget(keys if keys is None else [copies.raw(key) for key in keys])
 
     def _plan(self, args: tuple[Any, ...]) -> _Plan:
         callbacks = self.response_callbacks
@@ -240,14 +289,30 @@ class Redis(Offers, redis.Redis):
     def __repr__(self) -> str:
         pool, most, shared = self._pool, self.settings.max_connections, self._multiplexer
         where = _place(self.settings, pool.connection_kwargs)
+        kept = f"; {self._copies!r}" if self._copies is not None else ""
         return (
             f"<Redis {self.name!r} {where}: {len(shared.links)} shared connections with {shared.in_flight} commands in flight, "
             f"{shared.waiting} waiting; {most - pool.free()} of {most} own connections in use, {pool.opened()} open, "
-            f"{pool.waiting} waiting; {self.calls} calls, {self.failures} failed>"
+            f"{pool.waiting} waiting; {self.calls} calls, {self.failures} failed{kept}>"
         )
 
 
-def _connected(options: dict[str, Any]) -> Any:
+def _copies_for(settings: RedisSettings, options: dict[str, Any]) -> Copies | None:
+    """Return the place for replies that are kept, when the settings want that."""
+    if not settings.local_bytes:
+        return None
+    encoding = options.get("encoding", "utf-8")
+    prefixes = [(settings.prefix + one).encode(encoding) for one in settings.local_prefixes or ("",)]
+    return Copies(
+        most_bytes=settings.local_bytes,
+        most_entries=settings.local_entries,
+        prefixes=tuple(prefixes),
+        seconds=settings.local_seconds,
+        encoding=encoding,
+    )
+
+
+def _connected(options: dict[str, Any], settings: RedisSettings) -> Any:
     """Return a connection to a server that answers. Raises redis-py's errors; `BusyLoadingError` while it is not ready."""
     kind = options["connection_class"]
     connection = kind(**{name: value for name, value in options.items() if name != "connection_class"})
@@ -260,7 +325,19 @@ def _connected(options: dict[str, Any]) -> Any:
         raise
     except ResponseError:
         pass  # a user who may not PING: the server is there all the same
+    connection.is_tracking = bool(settings.local_bytes) and _begin_tracking(connection)
     return connection
+
+
+def _begin_tracking(connection: Any) -> bool:
+    """Ask the server to tell this connection of changed keys. False when it does not, or the user may not ask."""
+    connection.send_command("CLIENT", "TRACKING", "ON", "OPTIN")
+    try:
+        connection.read_response()
+    except ResponseError as error:
+        log.warning("no replies are kept in this worker (local_bytes): the server refuses CLIENT TRACKING: %s", error)
+        return False
+    return True
 
 
 def _place(settings: RedisSettings, options: dict[str, Any]) -> str:

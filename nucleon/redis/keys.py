@@ -88,6 +88,24 @@ def prefixed(args: Sequence[Any], prefix: str) -> tuple[Any, ...]:
     return (args[0], *words[spelled:])
 
 
+def keys_of(args: Sequence[Any]) -> list[Any] | None:
+    """Return the keys that a command names, as they are written; None when it may reach any key, or the table does not know it."""
+    if args[0] in _SIMPLE and len(args) > 1:
+        return [args[1]]
+    first = args[0].decode() if isinstance(args[0], bytes) else str(args[0])
+    words: list[Any] = [*first.split(), *args[1:]]
+    name = words[0].upper()
+    rule = RULES.get(f"{name}|{_text(words[1]).upper()}" if name in _CONTAINERS and len(words) > 1 else name)
+    try:
+        if rule is not None:
+            return [words[place] for place in _places(rule, words)]
+        if name in _ODD and name not in ("KEYS", "SCAN"):
+            return [words[place] for place in _ODD[name](words, "")]
+    except (IndexError, ValueError):  # the server will say what is wrong with it
+        return None
+    return [] if name in KEYLESS or name in _ODD else None
+
+
 def _places(rule: Rule, words: Sequence[Any]) -> Iterator[int]:
     for one in rule:
         if len(one) == 3:

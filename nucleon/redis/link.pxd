@@ -3,7 +3,7 @@ import cython
 
 cdef class Call:
     cdef public Py_ssize_t size, wanted
-    cdef public object raws, reply, greenlet
+    cdef public object raws, reply, greenlet, copy
     cdef public list replies
     cdef public double began, ends
     cdef public bint by_deadline
@@ -11,7 +11,7 @@ cdef class Call:
 
 cdef class Link:
     cdef public object connection, ended, roomy, why, hub, loop, peek, pending, recv_into, send, reader, feed, gets, view, left, calls
-    cdef public object timer, read_watcher, write_watcher
+    cdef public object copies, timer, read_watcher, write_watcher
     cdef public bytearray buffer
     cdef public list out
     cdef public bint is_lost, is_retired, is_scheduled, is_blocked, is_clean
@@ -21,7 +21,7 @@ cdef class Link:
     cpdef bint has_room(self, Py_ssize_t size) except -1
     cpdef bint may_take(self, Py_ssize_t size) except -1
     @cython.locals(ends=double, by_deadline=bint, is_idle=bint, call=Call)
-    cpdef object ask(self, object data, Py_ssize_t wanted, object raws, double now)
+    cpdef object ask(self, object data, Py_ssize_t wanted, object raws, double now, object copy=*)
     @cython.locals(call=Call)
     cpdef object error_of(self, Call call)
     cpdef bint is_stuck(self) except -1

@@ -44,12 +44,15 @@ VAST = re.compile(rb"[*~>%|]([0-9]{8,})\r\n")
 
 
 class Call:
-    """A command on its way. wanted: replies still to come. raws: which replies stay bytes (None: none of them)."""
+    """A command on its way. wanted: replies still to come. raws: which replies stay bytes (None: none of them).
 
-    __slots__ = ("began", "by_deadline", "ends", "fate", "greenlet", "raws", "replies", "reply", "size", "wanted")
+    copy: the place where the replies are kept, told as soon as they are here.
+    """
+
+    __slots__ = ("began", "by_deadline", "copy", "ends", "fate", "greenlet", "raws", "replies", "reply", "size", "wanted")
 
     def __init__(  # noqa: PLR0917  positional: this is made for every command
-        self, size: int, wanted: int, raws: tuple[bool, ...] | None, began: float, ends: float, by_deadline: bool
+        self, size: int, wanted: int, raws: tuple[bool, ...] | None, began: float, ends: float, by_deadline: bool, copy: Any
     ) -> None:
         self.size = size
         self.wanted = wanted
@@ -57,6 +60,7 @@ class Call:
         self.began = began
         self.ends = ends
         self.by_deadline = by_deadline
+        self.copy = copy
         self.replies: list[Any] | None = None if wanted == 1 else []
         self.reply: Any = None
         self.fate = WAITING
@@ -68,7 +72,8 @@ class Link:
 
     connection: an open connection of redis-py, handshake done. reader: a `hiredis.Reader` that gives `NOT_YET`. patience_seconds: how
     long a reply may take. reply_bytes: the largest reply. most_calls, most_bytes: what may be on its way. ended: called once with this
-    link when the connection is gone. roomy: called when replies have made room, while somebody waits for that.
+    link when the connection is gone. roomy: called when replies have made room, while somebody waits for that. copies: told of the
+    server's pushes, when the connection is in tracking mode.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Link:
         most_calls: int,
         most_bytes: int,
         ended: "Callable[[Link], None]",
+        copies: Any = None,
     ) -> None:
         self.connection = connection
         self.patience = patience_seconds
@@ -88,6 +94,7 @@ class Link:
         self.most_calls, self.most_bytes = most_calls, most_bytes
         self.reserved = 0
         self.ended = ended
+        self.copies = copies
         self.roomy: Callable[[Link], None] | None = None
         self.why = ""
         self.is_lost = self.is_retired = self.is_scheduled = self.is_blocked = self.is_clean = False
@@ -125,11 +132,11 @@ class Link:
         """Whether this is a good connection for a command of `size` octets, asked in the thread that asks."""
         return self.has_room(size) and self.partial <= STUCK_BYTES and get_hub() is self.hub
 
-    def ask(self, data: bytes, wanted: int, raws: tuple[bool, ...] | None, now: float) -> Any:
+    def ask(self, data: bytes, wanted: int, raws: tuple[bool, ...] | None, now: float, copy: Any = None) -> Any:
         """Send commands and return the reply, or the list of them when `wanted` is more than one; error replies are returned too.
 
-        now: when the patience with it began. Raises `Lost`, `Silent`, `ReplyTooLarge`, and `DeadlineExceeded` at the deadline. The
-        connection outlives all of them but `Lost`.
+        now: when the patience with it began. copy: `copy.settle(link, replies)` is called as soon as they are here. Raises `Lost`,
+        `Silent`, `ReplyTooLarge`, and `DeadlineExceeded` at the deadline. The connection outlives all of them but `Lost`.
         """
         ends = now + self.patience
         by_deadline = False
@@ -145,7 +152,7 @@ class Link:
                 self.glance()
         if self.is_lost:
             raise Lost(self.why, may_have_run=False)
-        call = Call(len(data), wanted, raws, now, ends, by_deadline)
+        call = Call(len(data), wanted, raws, now, ends, by_deadline, copy)
         self.calls.append(call)
         self.out.append(data)
         self.unsent += 1
@@ -276,6 +283,8 @@ class Link:
                     break
                 self.partial = 0
                 if type(reply) is PushNotification:
+                    if self.copies is not None:
+                        self.copies.pushed(reply)
                     continue
                 if call is None:
                     self.lose("the server sent a reply that nobody asked for")
@@ -288,6 +297,8 @@ class Link:
                     reply = call.replies
                 calls.popleft()
                 self.bytes -= call.size
+                if call.copy is not None:
+                    call.copy.settle(self, reply)
                 if call.fate == WAITING:
                     call.reply = reply
                     call.fate = ANSWERED

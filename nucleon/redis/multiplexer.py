@@ -17,6 +17,7 @@ from redis.exceptions import AuthenticationError
 from nucleon import green, hooks
 from nucleon.redis.border import Crowded, Lost, Silent
 from nucleon.redis.connection import check_server, reader_for
+from nucleon.redis.copies import Copies, Copy
 from nucleon.redis.link import NOT_YET, Link
 from nucleon.redis.settings import Settings
 
@@ -59,8 +60,9 @@ class Multiplexer:
 
     _all: "weakref.WeakSet[Multiplexer]" = weakref.WeakSet()
 
-    def __init__(self, settings: Settings, connect: Callable[[], Any], name: str = "redis") -> None:
+    def __init__(self, settings: Settings, connect: Callable[[], Any], name: str = "redis", copies: Copies | None = None) -> None:
         self.settings = settings
+        self.copies = copies
         self.name = name
         self.links: list[Link] = []
         self.opened = 0
@@ -84,11 +86,13 @@ class Multiplexer:
         """How many commands wait for room."""
         return len(self._line)
 
-    def ask(self, data: bytes, wanted: int = 1, raws: tuple[bool, ...] | None = None, is_read: bool = False) -> Any:
+    def ask(
+        self, data: bytes, wanted: int = 1, raws: tuple[bool, ...] | None = None, is_read: bool = False, copy: Copy | None = None
+    ) -> Any:
         """Send a command (or several that want `wanted` replies) and return the reply (or their list); error replies are returned.
 
-        raws: which replies stay bytes. is_read: it changes nothing, so that it may be sent again. Raises redis-py's `ConnectionError`
-        and `TimeoutError` (`Lost`, `Silent`, `Crowded`), and `DeadlineExceeded`.
+        raws: which replies stay bytes. is_read: it changes nothing, so that it may be sent again. copy: where the replies are kept.
+        Raises redis-py's `ConnectionError` and `TimeoutError` (`Lost`, `Silent`, `Crowded`), and `DeadlineExceeded`.
         """
         began = monotonic()
         link = self._current
@@ -100,13 +104,21 @@ class Multiplexer:
                 if link is None:
                     link = self._link(len(data))
                 asks += 1
-                return link.ask(data, wanted, raws, began)
+                return link.ask(data, wanted, raws, began, copy)
             except Lost as lost:
                 if (lost.may_have_run and not is_read) or asks >= ASKS or not self._may_come_back():
                     raise
             link = None
             if monotonic() >= began + self.settings.socket_seconds:
                 raise Silent(f"no reply within {self.settings.socket_seconds:g} s")
+
+    def is_elsewhere(self) -> bool:
+        """Whether the connections belong to the event loop of another thread."""
+        return bool(self.links) and self.links[0].hub is not gevent.get_hub()
+
+    def is_tracking(self) -> bool:
+        """Whether the next connection to be used hears of changed keys; one that is yet to be opened says so by its first reply."""
+        return self._current is None or self._current.copies is not None
 
     def _may_come_back(self) -> bool:
         """Whether the outage is so short that waiting for its end is better than an error."""
@@ -115,7 +127,7 @@ class Multiplexer:
     def _link(self, size: int) -> Link:
         """Return an open connection with room, waiting for one. Raises `Lost`, `Crowded`, `OtherThread`, `DeadlineExceeded`."""
         check_server(self.settings)
-        if self.links and self.links[0].hub is not gevent.get_hub():
+        if self.is_elsewhere():
             raise OtherThread
         if len(self.links) < self.settings.shared_connections and all(link.is_stuck() for link in self.links):
             try:
@@ -222,6 +234,7 @@ class Multiplexer:
             most_calls=settings.commands_in_flight,
             most_bytes=settings.in_flight_bytes,
             ended=self._ended,
+            copies=self.copies if getattr(connection, "is_tracking", False) else None,
         )
         self.links.append(self._current)
         self.opened += 1
@@ -231,6 +244,8 @@ class Multiplexer:
 
     def _ended(self, link: Link) -> None:
         self._old.discard(link)
+        if self.copies is not None:
+            self.copies.forget_link(link)
         if link in self.links:
             self.links.remove(link)
         if self._current is link:
@@ -249,6 +264,8 @@ class Multiplexer:
 
     def replace(self) -> None:
         """Send what comes from now on over new connections; the old ones close when their last reply has come."""
+        if self.copies is not None:
+            self.copies.clear()
         self._old.update(self.links)
         self.links, self._current = [], None
         for link in list(self._old):
@@ -265,6 +282,8 @@ class Multiplexer:
         """In a forked child: leave the parent's connections alone and begin without any."""
         for link in [*self.links, *self._old]:
             link.forget()
+        if self.copies is not None:
+            self.copies.clear()
         self._old.clear()
         self.links, self._current, self._attempt = [], None, None
         self._line.clear()

@@ -6,6 +6,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from nucleon.redis.answers import Answers
 from nucleon.redis.cache import Cache, Keeping
 from nucleon.redis.cached import Cached
+from nucleon.redis.copies import Copy
 from nucleon.redis.counters import Counter
 from nucleon.redis.hub import Client, Hub
 from nucleon.redis.idempotency import Idempotency
@@ -50,10 +51,14 @@ class Offers:
         """Return a limit on how often something may happen: `cache.rate("search", 100, per_seconds=60)`. options: see `Rate`."""
         return Rate(self, name, limit, per_seconds=per_seconds, **options)
 
-    def answers(self: Commands, *, ttl_seconds: float, **options: Any) -> Answers:
+    def copy_of(self, _key: str) -> Copy | None:
+        """Return what is kept of a key in this worker; the client says what that is."""
+        return None
+
+    def answers(self, *, ttl_seconds: float, **options: Any) -> Answers:
         """Return a cache for the answers of routes: `cache=cache.answers(ttl_seconds=60)`. options: see `Answers` and `Keeping`."""
         keeping = {name: options.pop(name) for name in tuple(options) if name in Keeping.__dataclass_fields__}
-        return Answers(self, Keeping(ttl_seconds=ttl_seconds, **keeping), **options)
+        return Answers(cast(Commands, self), Keeping(ttl_seconds=ttl_seconds, **keeping), copy_of=self.copy_of, **options)
 
     def idempotency(self: Commands, **options: Any) -> Idempotency:
         """Return a store of idempotency keys: `idempotent=cache.idempotency(ttl_seconds=3600)`. options: see `Idempotency`."""

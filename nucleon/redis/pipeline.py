@@ -65,7 +65,11 @@ class Pipeline(redis.client.Pipeline):
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send what was collected and return the replies in order."""
-        replies: list[Any] = self.owner._observed("PIPELINE", lambda: self._execute(raise_on_error))
+        written = [args for args, _ in self.command_stack if not is_read(args[0])]
+        try:
+            replies: list[Any] = self.owner._observed("PIPELINE", lambda: self._execute(raise_on_error))
+        finally:
+            self.owner.forget_written(*written)
         return replies
 
     def _execute(self, raise_on_error: bool) -> list[Any]:
@@ -104,7 +108,10 @@ class Pipeline(redis.client.Pipeline):
 
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command at once: what happens between WATCH and MULTI."""
-        return self.owner._observed(str(args[0]), lambda: super(Pipeline, self).immediate_execute_command(*args, **options))  # type: ignore[no-untyped-call]
+        try:
+            return self.owner._observed(str(args[0]), lambda: super(Pipeline, self).immediate_execute_command(*args, **options))  # type: ignore[no-untyped-call]
+        finally:
+            self.owner.forget_written(args)
 
 
 class OneConnection(redis.Redis):
@@ -115,7 +122,10 @@ class OneConnection(redis.Redis):
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its reply."""
         args = self.owner.with_prefix(args)
-        return self.owner._observed(str(args[0]), lambda: super(OneConnection, self).execute_command(*args, **options))  # type: ignore[no-untyped-call]
+        try:
+            return self.owner._observed(str(args[0]), lambda: super(OneConnection, self).execute_command(*args, **options))  # type: ignore[no-untyped-call]
+        finally:
+            self.owner.forget_written(args)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Collect commands; they do not travel over this connection."""

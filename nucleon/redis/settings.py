@@ -23,6 +23,9 @@ class Settings:
     prefix: put before every key, so that several applications can share a database.
     protocol: 2 or 3 (RESP).
     decode_responses: give `str` instead of `bytes` (the typed cache does not care).
+    local_bytes: replies may be kept in the worker up to this size in all, until the server says that their key has changed; 0: none.
+    local_entries: upper bound of their number. local_prefixes: keys that begin so (after `prefix`); none: all keys.
+    local_seconds: such a reply is asked for again after that at the latest.
     """
 
     url: Secret[str] | None = None
@@ -40,16 +43,25 @@ class Settings:
     prefix: str = ""
     protocol: int = 2
     decode_responses: bool = False
+    local_bytes: int = 0
+    local_entries: int = 10_000
+    local_prefixes: tuple[str, ...] = ()
+    local_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("shared_connections", "max_connections", "commands_in_flight", "in_flight_bytes", "large_bytes", "reply_bytes"):
+        counts = ("shared_connections", "max_connections", "commands_in_flight", "in_flight_bytes", "large_bytes", "reply_bytes")
+        for name in (*counts, "local_entries"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("wait_seconds", "connect_seconds", "socket_seconds"):
+        for name in ("wait_seconds", "connect_seconds", "socket_seconds", "local_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
         if self.protocol not in (2, 3):
             raise ValueError(f"protocol must be 2 or 3, not {self.protocol}")
+        if self.local_bytes < 0:
+            raise ValueError(f"local_bytes cannot be negative: {self.local_bytes}")
+        if self.local_bytes and self.protocol != 3:
+            raise ValueError("local_bytes needs protocol = 3: the server's notices of changed keys come over RESP3")
         for place in self.sentinels:
             if not place.rpartition(":")[2].isdigit():
                 raise ValueError(f"sentinels are written 'host:port', not {place!r}")
