@@ -38,6 +38,7 @@ class OneLine(logging.Formatter):
         line = super().format(record)
         identity = request_id.get()
         if identity is not None:
+            line = line.replace(f" [request {identity}]", "", 1)  # messages name it for other formatters
             line = f"{line} request_id={identity}"
         return "\n    ".join([_printable(line), *(_printable(one) for one in trace.splitlines())])
 

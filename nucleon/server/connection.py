@@ -273,6 +273,17 @@ class Connection:
         if sent != len(data):
             self._send_rest(data, sent)
 
+    def send_ahead(self, data: bytes) -> bytes:
+        """Send what there is room for, and return the rest. Runs in the hub while the worker waits for something else; never waits."""
+        if self.held:
+            self._send_held()
+        if self.held or self.state == CLOSED:
+            return data
+        try:
+            return data[self.wire.send(data, 0) :]
+        except OSError:
+            return data  # the worker learns it with its next piece
+
     def send_both(self, head: bytes, body: bytes) -> None:
         """Send a head and a large body, which is not copied; as `send`."""
         if self.held:

@@ -1,6 +1,7 @@
 """One exchange: a request to the application, its response to the wire. Runs on a worker greenlet."""
 
 import logging
+from collections.abc import Iterator
 
 from nucleon import green, hooks
 from nucleon.errors import Problem
@@ -17,6 +18,7 @@ from nucleon.wsgi import FileWrapper, Start, finish_environ, respond_to
 
 log = logging.getLogger("nucleon.server")
 _JOINED_BYTES = 16_384  # a body up to this size is copied behind its head; a larger one is sent from where it is
+_EVENTS_HEAD_SECONDS = 0.25  # a stream of events that is silent so long sends its head: until then an error still has a status of its own
 _set_deadline = green.deadline_at.set
 _set_identity = hooks.request_id.set
 
@@ -161,14 +163,17 @@ def _send_stream(connection: Connection, head: RequestHead, response: Response, 
         try:
             reply = _composed(head, response, -1, keep_alive)
             connection.is_events = (response.header("content-type") or "").startswith("text/event-stream")
-            first = next(pieces, b"") if reply.framing else b""
             stream = Stream(connection, reply)
-            stream.send(first)
+            stream.send(_first_piece(connection, stream, pieces) if reply.framing else b"")
         except Problem as problem:
+            if stream is not None and stream.has_begun:
+                raise
             return _send_whole(connection, head, problem_response(problem, _identity(head)), keep_alive, False)
         except Gone:
             raise
-        except Exception as error:  # noqa: BLE001 - the application's iterable may raise anything; it is logged and answered with 500
+        except Exception as error:
+            if stream is not None and stream.has_begun:
+                raise
             return _send_fault(connection, head, error, keep_alive)
     if stream.left:
         for piece in pieces:
@@ -178,6 +183,18 @@ def _send_stream(connection: Connection, head: RequestHead, response: Response, 
     if stream.left > 0:
         log.error("the body was %d bytes shorter than its Content-Length", stream.left)
     return stream.end() and keep_alive
+
+
+def _first_piece(connection: Connection, stream: Stream, pieces: Iterator[bytes]) -> bytes:
+    """Return the first piece of a stream, b"" for none. The head of a stream of events does not wait long for it."""
+    if not connection.is_events:
+        return next(pieces, b"")
+    timer = connection.server.loop.timer(_EVENTS_HEAD_SECONDS)
+    timer.start(stream.begin)
+    try:
+        return next(pieces, b"")
+    finally:
+        timer.close()
 
 
 def _send_file(connection: Connection, head: RequestHead, response: Response, file: FileWrapper, keep_alive: bool) -> bool:

@@ -11,11 +11,12 @@ class Stream:
     left: bytes that Content-Length still allows, -1 for as many as come. keep_alive: the connection may carry another request.
     """
 
-    __slots__ = ("_connection", "_held", "_is_chunked", "keep_alive", "left")
+    __slots__ = ("_connection", "_held", "_is_chunked", "_size", "keep_alive", "left")
 
     def __init__(self, connection: Connection, reply: Reply) -> None:
         self._connection = connection
         self._held = b"".join(reply.parts)
+        self._size = len(self._held)
         self._is_chunked = reply.framing == CHUNKED
         self.left = reply.framing
         self.keep_alive = reply.keep_alive
@@ -34,6 +35,15 @@ class Stream:
         if self._held or framed:
             held, self._held = self._held, b""
             self._connection.send(held + framed)
+
+    def begin(self) -> None:
+        """Send the head when nothing has been sent yet, as far as there is room for it. Runs in the hub, and never waits."""
+        self._held = self._connection.send_ahead(self._held)
+
+    @property
+    def has_begun(self) -> bool:
+        """Tell whether the client has had the head, or some of it: no other answer can be given then."""
+        return self._size != len(self._held)
 
     def end(self) -> bool:
         """Send the end of the body. True: the client knows where it ends, and the connection may stay. Raises `Gone`."""

@@ -42,6 +42,15 @@ def test_a_log_record_is_one_line_with_the_request_id() -> None:
     assert stream.getvalue().endswith("INFO shop a\\nb\\x1b[2J request_id=r-1\n")
 
 
+def test_a_message_that_names_its_request_does_not_make_the_line_name_it_twice() -> None:
+    token = request_id.set("r-1")
+    try:
+        line = OneLine().format(logging.LogRecord("shop", logging.INFO, "", 1, "GET / failed [request r-1]: no", (), None))
+    finally:
+        request_id.reset(token)
+    assert line.endswith("GET / failed: no request_id=r-1")
+
+
 def test_for_people_a_traceback_stands_below_its_line_indented() -> None:
     formatter = OneLine(is_for_people=True)
     try:
