@@ -65,6 +65,13 @@ class Connection(psycopg2.extensions.connection):
         """Ask the server to end what runs; the answer comes as the statement's."""
         cancel(self)
 
+    def expire(self) -> float:
+        """End the statement at its deadline; return the instant until which its end is waited for."""
+        self.expired = self.suspect = True
+        self.end_statement()
+        # The pool's own statements (rollback, reset, check) have had their time: the connection is closed.
+        return monotonic() + (self.cancel_grace_seconds if self.grace_ends_at is None else 0.0)
+
     def is_misplaced(self) -> bool:
         """Tell, after a refused write, whether the server is at fault (a standby, or set read-only), and remember it."""
         told = [self.get_parameter_status(name) for name in ("in_hot_standby", "default_transaction_read_only")]
@@ -114,10 +121,7 @@ def wait(connection: psycopg2.extensions.connection) -> None:
             if cancelled:
                 raise DeadlineExceeded("the database did not answer a cancel")
             cancelled = True
-            connection.expired = connection.suspect = True
-            connection.end_statement()
-            # The pool's own statements (rollback, reset, check) have had their time: the connection is closed.
-            at = monotonic() + (connection.cancel_grace_seconds if connection.grace_ends_at is None else 0.0)
+            at = connection.expire()
     except BaseException:
         if not cancelled:
             connection.end_statement()  # a kill: psycopg2 closes the connection now, but the SQL would run on

@@ -12,8 +12,6 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uintptr_t
 from libc.string cimport strcmp, strlen
 
-from time import monotonic
-
 import psycopg2
 import psycopg2._psycopg
 import psycopg2.extensions
@@ -300,10 +298,7 @@ cdef int _exchange(object connection, void* session, bytes query, _Answer answer
             if cancelled:
                 raise DeadlineExceeded("the database did not answer a cancel")
             cancelled = True
-            connection.expired = connection.suspect = True
-            connection.end_statement()
-            # The pool's own statements (rollback, reset, check) have had their time: the connection is closed.
-            at = monotonic() + (connection.cancel_grace_seconds if connection.grace_ends_at is None else 0.0)
+            at = connection.expire()
     except BaseException:
         if not cancelled:
             connection.end_statement()  # a kill: the connection is closed now, but the SQL would run on
