@@ -30,6 +30,7 @@ channel closes, what it has collected (3.10, seen: 67 of 100 messages that were 
 
 FAIR_COUNT = 100  # messages taken in a row without waiting, and
 FAIR_SECONDS = 0.005  # the time that takes; then the loop has a turn: others go on, acknowledgements go out
+TURN_SECONDS = 1e-6  # not 0, with which gevent looks at no socket and no timer, but lets other ready greenlets run
 START_SECONDS = 1.0  # patience for opening a consumer, even when a `get` has less for its message
 
 
@@ -88,7 +89,7 @@ class Consumer:
             return self._waited_for(timeout)
         self._in_a_row += 1
         if self._in_a_row > FAIR_COUNT or monotonic() > self._turn_ends:
-            gevent.sleep(0)
+            gevent.sleep(TURN_SECONDS)
             self._begin_turn()
             if not self._inbox:  # somebody else was quicker
                 return self._waited_for(timeout)

@@ -93,6 +93,7 @@ class Transport:
         self.unsent_pieces_bytes = 0
         self._reading = loop.io(raw.fileno(), 1)
         self._writing = loop.io(raw.fileno(), 2)
+        self._turn = loop.timer(0.0)  # after sockets and timers had their turn; callbacks come before them, again and again
         self._take: Callable[[bytes], None] = _ignore
         self._lost: Callable[[Exception], None] = _ignore
         self.unsent_bytes = 0
@@ -193,6 +194,7 @@ class Transport:
         raw, self._raw = self._raw, None
         self._reading.close()
         self._writing.close()
+        self._turn.close()
         self._outbox.clear()
         self._pieces.clear()
         self._wake(self._room)
@@ -212,9 +214,19 @@ class Transport:
             self._push(data)
         if self._pieces:
             self._push_pieces()
-        if self._room and not self.is_full():
+        if (self._room and not self.is_full()) or (self._room_for_pieces and not self.is_full(is_large=True)):
+            self._turn.start(self._next_turn)
+
+    def _next_turn(self) -> None:
+        """Let publishers go on, or send more pieces, after others had their turn."""
+        self._turn.stop()
+        if self._raw is None:
+            return
+        if self._pieces and not self._is_hot:
+            self._flush()
+        if not self.is_full():
             self._wake(self._room)
-        if self._room_for_pieces and not self.is_full(is_large=True):
+        if not self.is_full(is_large=True):
             self._wake(self._room_for_pieces)
 
     def _push_pieces(self) -> None:
@@ -226,7 +238,7 @@ class Transport:
             self.pieces_sent += 1
             self._push(piece)
         if self._pieces:
-            self._flush_later()
+            self._turn.start(self._next_turn)
 
     def _push(self, data: bytes) -> None:
         """Give bytes to the socket; what it does not take waits for it to be writable. The caller saw that nothing else waits."""

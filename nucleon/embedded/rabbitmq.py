@@ -6,7 +6,7 @@ import secrets
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -23,7 +23,7 @@ GREETING = b"AMQP\x00\x00\x09\x01"  # the protocol header, AMQP 0-9-1 section 4.
 class RabbitServer(EmbeddedServer):
     """RabbitMQ in a folder, user "nucleon", on ports of 127.0.0.1; port and password stay the same over restarts.
 
-    options: lines of rabbitmq.conf over our own. schedulers: threads of the Erlang machine, None for one a core; one starts twice
+    options: lines of rabbitmq.conf over our own. plugins: those that are enabled. schedulers: threads of the Erlang machine, None for one a core; one starts twice
     as fast. cache: where the programs are unpacked, by default below `~/.cache/nucleon`. say: told in one line what takes long.
     """
 
@@ -35,11 +35,13 @@ class RabbitServer(EmbeddedServer):
         folder: Path,
         *,
         options: Mapping[str, str] | None = None,
+        plugins: Sequence[str] = (),
         schedulers: int | None = 1,
         cache: Path | None = None,
         say: packages.Say = lambda _line: None,
     ) -> None:
         super().__init__(folder, options=options)
+        self.plugins = tuple(plugins)
         self.schedulers = schedulers
         self._cache = cache
         self._say = say
@@ -118,7 +120,7 @@ class RabbitServer(EmbeddedServer):
             **self.options,
         }
         (self.data / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
-        (self.data / "enabled_plugins").write_text("[].\n")
+        (self.data / "enabled_plugins").write_text(f"[{', '.join(self.plugins)}].\n")
         state = self.folder / "rabbitmq.json"
         unfinished = state.with_suffix(".new")
         unfinished.touch(mode=0o600)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import gevent
 import gevent.socket
@@ -161,6 +162,34 @@ def test_the_clients_certificate_is_shown(connect: Callable[..., Amqp], amqp_url
     with pytest.raises(SetupError, match="TLS files"):
         connect(url=secure, ca_file=str(tmp_path / "missing.pem")).health()
     front.close()
+
+
+def over_tls(url: str, node: PrivateRabbit, user: str = "") -> str:
+    """Return the address by way of RabbitMQ's own TLS; with a user, without a password."""
+    parts = urlsplit(url)
+    login = f"{user}@" if user else parts.netloc.rpartition("@")[0] + "@"
+    return parts._replace(scheme="amqps", netloc=f"{login}localhost:{node.tls_port}").geturl()
+
+
+def test_rabbitmqs_own_tls_is_spoken(connect: Callable[..., Amqp], amqp_url: str, rabbitmq: PrivateRabbit) -> None:
+    client = connect(url=over_tls(amqp_url, rabbitmq), ca_file=str(rabbitmq.authority))
+    client.queue("jobs").put(bytes(1_000_000))
+    assert len(client.queue("jobs").get(10).body) == 1_000_000
+    with pytest.raises(ConnectionLost, match="is not trusted"):
+        connect(url=over_tls(amqp_url, rabbitmq), wait_seconds=0.5).health()
+
+
+def test_a_certificate_is_a_login(connect: Callable[..., Amqp], amqp_url: str, rabbitmq: PrivateRabbit) -> None:
+    """SASL EXTERNAL, by RabbitMQ's plugin rabbitmq_auth_mechanism_ssl: the certificate's common name is the user."""
+    url, files = over_tls(amqp_url, rabbitmq, user="whoever"), {"ca_file": str(rabbitmq.authority), "mechanism": "external"}
+    client = connect(url=url, certificate_file=str(rabbitmq.client_certificate("nucleon")), **files)
+    client.queue("jobs").put(b"x", user_id="nucleon")  # RabbitMQ checks that it is the user of the connection
+    assert client.queue("jobs").get(5).properties.user_id == "nucleon"
+    stranger = connect(url=url, certificate_file=str(rabbitmq.client_certificate("stranger")), **files)
+    with pytest.raises(AccessRefused, match="403 ACCESS_REFUSED"):
+        stranger.health()
+    with pytest.raises(AccessRefused, match="403 ACCESS_REFUSED"):
+        connect(url=url, **files).health()  # no certificate at all
 
 
 def server_script(*answers: Method | bytes, with_opening: bytes = b"") -> Callable[[Conversation], None]:
