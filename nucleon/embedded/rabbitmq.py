@@ -23,8 +23,9 @@ GREETING = b"AMQP\x00\x00\x09\x01"  # the protocol header, AMQP 0-9-1 section 4.
 class RabbitServer(EmbeddedServer):
     """RabbitMQ in a folder, user "nucleon", on ports of 127.0.0.1; port and password stay the same over restarts.
 
-    options: lines of rabbitmq.conf over our own. plugins: those that are enabled. schedulers: threads of the Erlang machine, None for one a core; one starts twice
-    as fast. cache: where the programs are unpacked, by default below `~/.cache/nucleon`. say: told in one line what takes long.
+    options: lines of rabbitmq.conf over our own. plugins: those that are enabled. schedulers: threads of the Erlang machine, None for one
+    a core; one starts twice as fast. cache: where the programs are unpacked, by default below `~/.cache/nucleon`. say: told in one line
+    what takes long.
     """
 
     name = "rabbitmq"

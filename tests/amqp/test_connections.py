@@ -241,7 +241,7 @@ def test_a_server_that_breaks_the_protocol_ends_the_connection_and_is_named(
     connect: Callable[..., Amqp], answer: bytes, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with ScriptedPeer(server_script(OPEN_OK, answer, methods.QueueDeclareOk("q"))) as peer:
-        client = connect(url=f"amqp://127.0.0.1:{peer.port}", retry_minimum_seconds=5, retry_maximum_seconds=5, wait_seconds=1)
+        client = connect(url=f"amqp://127.0.0.1:{peer.port}", retry_minimum_seconds=5, retry_maximum_seconds=5, bridge_seconds=0)
         with pytest.raises(ConnectionLost):
             client.queue("q").declare()
         client.stop()
@@ -253,7 +253,7 @@ def test_a_server_that_breaks_the_protocol_with_the_opening_is_named_and_its_soc
 ) -> None:
     script = server_script(OPEN_OK, with_opening=method_frame(0, methods.QueuePurgeOk(1)))
     with ScriptedPeer(script) as peer:
-        client = connect(url=f"amqp://127.0.0.1:{peer.port}", retry_minimum_seconds=5, retry_maximum_seconds=5, wait_seconds=1)
+        client = connect(url=f"amqp://127.0.0.1:{peer.port}", retry_minimum_seconds=5, retry_maximum_seconds=5, bridge_seconds=0)
         with pytest.raises(ConnectionLost):
             client.queue("q").declare()
         client.stop()

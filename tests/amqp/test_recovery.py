@@ -15,7 +15,6 @@ from nucleon.amqp import (
     ConnectionBlocked,
     ConnectionLost,
     ConsumerCancelled,
-    Message,
     OutcomeUnknown,
     Queue,
     StaleDelivery,
@@ -270,7 +269,7 @@ def test_a_broker_that_closes_connections_is_come_back_to(broker: Amqp, rabbitmq
     jobs.put(b"1")
     with jobs.consumer() as consumer:
         assert consumer.get(5).body == b"1"
-        rabbitmq.rabbitmqctl("close_all_connections", "--global", "maintenance")
+        rabbitmq.evaluate('[rabbit_networking:close_connection(Pid, "maintenance") || Pid <- rabbit_networking:connections()].')
         assert consumer.get(10).redelivered
         jobs.put(b"2")
         assert consumer.get(5).body == b"2"
@@ -279,7 +278,7 @@ def test_a_broker_that_closes_connections_is_come_back_to(broker: Amqp, rabbitmq
 
 def test_an_alarm_blocks_publishers_only_and_shows_in_the_health(broker: Amqp, rabbitmq: PrivateRabbit, jobs: Queue) -> None:
     jobs.put_many([b"1", b"2"])
-    rabbitmq.rabbitmqctl("set_vm_memory_high_watermark", "0.000001")
+    rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.000001).")
     try:
         with pytest.raises((ConnectionBlocked, OutcomeUnknown)):
             jobs.put(b"first", timeout=0.5)  # RabbitMQ tells of the alarm when somebody publishes
@@ -296,7 +295,7 @@ def test_an_alarm_blocks_publishers_only_and_shows_in_the_health(broker: Amqp, r
             assert message.body == b"1"  # the consuming connection is not held up
         waiting = gevent.spawn(jobs.put, b"fourth", timeout=20)
     finally:
-        rabbitmq.rabbitmqctl("set_vm_memory_high_watermark", "absolute", "2GB")
+        rabbitmq.evaluate('vm_memory_monitor:set_vm_memory_high_watermark({absolute, "2GB"}).')
     waiting.get(timeout=10)
     broker.health()
 
@@ -345,59 +344,3 @@ def test_stop_ends_whatever_waits(connect: object, proxy: TcpProxy) -> None:
         publishing.get(timeout=1)
     assert monotonic() - begun < 3
     assert not first.ack()
-
-
-def test_kill_9_under_confirming_publishers_loses_no_confirmed_message(broker: Amqp, rabbitmq: PrivateRabbit) -> None:
-    queues = [broker.queue("classic"), broker.queue("quorum", kind="quorum")]
-    confirmed: dict[str, set[bytes]] = {"classic": set(), "quorum": set()}
-    unknown = 0
-    is_over = False
-
-    def publish(target: Queue, worker: int) -> None:
-        nonlocal unknown
-        number = 0
-        while not is_over:
-            body = b"%d.%d" % (worker, number)
-            number += 1
-            try:
-                target.put(body, timeout=15)
-                confirmed[target.name].add(body)
-            except (OutcomeUnknown, ConnectionLost):
-                unknown += 1
-
-    for target in queues:
-        target.declare()
-    # RabbitMQ 3.10 keeps the names of new quorum queues in a table that it writes after minutes: a crash before leaves them dead
-    rabbitmq.rabbitmqctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
-    publishers = [gevent.spawn(publish, target, worker) for target in queues for worker in range(4)]
-    gevent.sleep(0.7)
-    rabbitmq.kill()
-    gevent.spawn(rabbitmq.start).join()
-    eventually(lambda: broker.publishing.recoveries == 2, within_seconds=30)
-    gevent.sleep(0.3)
-    is_over = True
-    gevent.joinall(publishers, timeout=20, raise_error=True)
-    assert min(map(len, confirmed.values())) > 10 and unknown
-    for target in queues:
-        seen: set[bytes] = set()
-
-        def take(message: Message, seen: set[bytes] = seen) -> None:
-            seen.add(message.body)
-
-        serving = green.spawn(target.serve, take, workers=4)
-        eventually(lambda target=target, seen=seen: confirmed[target.name] <= seen, within_seconds=20)  # type: ignore[misc]
-        serving.kill()
-
-
-def test_a_restart_brings_everything_back(broker: Amqp, rabbitmq: PrivateRabbit) -> None:
-    durable = broker.queue("durable").bind(broker.exchange("news", kind="topic"), "#")
-    mine = broker.temporary_queue().bind("news", "a")
-    with durable.consumer() as consumer, mine.consumer() as private:
-        durable.put(b"kept")
-        first = consumer.get(5)
-        gevent.spawn(rabbitmq.restart).join()
-        again = consumer.get(20)
-        assert (first.body, again.body, again.redelivered) == (b"kept", b"kept", True)
-        again.ack()
-        broker.publish("news", "a", b"x", mandatory=True, retry=True)
-        assert private.get(10).body == consumer.get(10).body == b"x"
