@@ -1,4 +1,4 @@
-"""RabbitMQ is killed, or stopped and started, under publishers and consumers: on a node of its own, with few virtual hosts to bring back."""
+"""RabbitMQ is killed, or stopped and started, under publishers and consumers: on a node of its own, with few hosts to bring back."""
 
 import sys
 from collections.abc import Iterator
