@@ -344,3 +344,51 @@ def test_stop_ends_whatever_waits(connect: object, proxy: TcpProxy) -> None:
         publishing.get(timeout=1)
     assert monotonic() - begun < 3
     assert not first.ack()
+
+
+def test_a_message_that_is_held_for_too_long_is_taken_back_and_its_late_ack_says_so(
+    broker: Amqp, rabbitmq: PrivateRabbit, jobs: Queue
+) -> None:
+    """RabbitMQ's delivery acknowledgement timeout, 30 minutes by default, ends the channel; the consumer goes on with another."""
+    rabbitmq.evaluate("[application:set_env(rabbit, Name, 300) || Name <- [consumer_timeout, channel_tick_interval]].")
+    try:
+        jobs.put(b"x")
+        with jobs.consumer() as consumer:
+            late = consumer.get(5)
+            again = consumer.get(10)
+            assert (again.body, again.redelivered, late.is_stale, late.ack()) == (b"x", True, True, False)
+            assert again.ack()
+    finally:
+        usual = "[{consumer_timeout, 1800000}, {channel_tick_interval, 60000}]"
+        rabbitmq.evaluate(f"[application:set_env(rabbit, Name, Value) || {{Name, Value}} <- {usual}].")
+    assert broker.consuming.recoveries == 1  # the connection stayed
+    assert eventually(lambda: jobs.qsize() == 0)
+
+
+def test_a_large_message_that_is_cut_in_the_middle_is_unknown_and_the_next_ones_go_on(far: Amqp, proxy: TcpProxy, jobs: Queue) -> None:
+    work = far.queue("jobs")
+    work.put(b"1")
+    proxy.blackhole("to_server")
+    putting = gevent.spawn(work.put, bytes(20_000_000))
+    transport = far.publishing.get().transport
+    eventually(lambda: transport.unsent_pieces_bytes > 0)
+    proxy.drop()
+    proxy.pass_through()
+    with pytest.raises(OutcomeUnknown):
+        putting.get(timeout=10)
+    work.put(b"2")
+    assert [jobs.get(5).body, jobs.get(5).body] == [b"1", b"2"]
+
+
+def test_a_killed_put_of_a_large_message_leaves_a_whole_one_and_a_channel_that_works(far: Amqp, proxy: TcpProxy, jobs: Queue) -> None:
+    work = far.queue("jobs")
+    work.put(b"1")
+    proxy.blackhole("to_server")
+    putting = gevent.spawn(work.put, bytes(20_000_000))
+    waiting = gevent.spawn(work.put, bytes(3_000_000))  # for the first one's pieces
+    transport = far.publishing.get().transport
+    eventually(lambda: transport.unsent_pieces_bytes > 0)
+    gevent.killall([putting, waiting])
+    proxy.pass_through()
+    work.put(b"2")
+    assert [len(jobs.get(20).body) for _ in range(3)] == [1, 20_000_000, 1]
