@@ -23,6 +23,7 @@ cdef class Reply:
 
 cdef Clock _CLOCK
 cdef dict _NAMES
+cdef list _FIRST_LINES
 cdef list _LENGTH_LINES
 
 @cython.locals(now="long long")

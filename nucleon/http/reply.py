@@ -15,6 +15,7 @@ _PHRASES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satis
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {_PHRASES.get(status.value, status.phrase)}\r\n".encode() for status in HTTPStatus
 }
+_FIRST_LINES = [STATUS_LINES.get(number) for number in range(600)]
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -109,10 +110,10 @@ def compose(  # noqa: PLR0917  compiled functions that are called at C speed tak
     body_bytes: the length of the body, -1 when unknown. to_head: the answer to a HEAD request: no body follows.
     Raises `ValueError` for a status, name or value that must not go on the wire.
     """
-    line = STATUS_LINES.get(status)
-    if line is None or status < 200:
-        if not 200 <= status <= 599:
-            raise ValueError(f"{status} is not a final status")
+    if status < 200 or status > 599:
+        raise ValueError(f"{status} is not a final status")
+    line = _FIRST_LINES[status]
+    if line is None:
         line = f"HTTP/1.1 {status} \r\n".encode()
     parts = [line]
     declared = -1

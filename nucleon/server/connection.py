@@ -193,7 +193,7 @@ class Connection:
         self.begin()
         self.may_hold = True
         if core.parked:
-            core.parked.pop()(self)
+            core.unpark()(self)
         else:
             core.new_worker(self)
         self.may_hold = False

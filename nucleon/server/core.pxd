@@ -2,6 +2,7 @@
 from nucleon.http.malformed cimport Limits
 
 cdef class Core:
+    cdef public list _places
     cdef public bint accepting
     cdef public object application
     cdef public Py_ssize_t arriving
@@ -25,7 +26,7 @@ cdef class Core:
     cdef public Py_ssize_t maximum_connections
     cdef public Py_ssize_t maximum_running
     cdef public object new_worker
-    cdef public list parked
+    cdef public Py_ssize_t parked
     cdef public object poller
     cdef public object proxies
     cdef public Py_ssize_t requests
@@ -37,4 +38,6 @@ cdef class Core:
     cdef public Py_ssize_t write_bytes_per_tick
     cdef public Py_ssize_t write_ticks
 
+    cpdef object park(self, object wake)
+    cpdef object unpark(self)
     cpdef object forget(self, object connection)

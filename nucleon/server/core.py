@@ -15,15 +15,15 @@ class Core:
     tick: how often the timer has run; waits are counted in it, so that a request needs no clock of its own to be timed out. A wait
     of n ticks has lasted more than n - 1 intervals: nobody is cut off early, and at most one interval late.
     arriving: how many clients' proxies have not said yet who they are. stand_back: stops accepting for a moment, given the error or
-    None; is_exhausted: it has said so, and nobody has been accepted since. parked: what wakes a parked worker, given a connection.
+    None; is_exhausted: it has said so, and nobody has been accepted since. parked: how many workers are parked.
     environ: what every WSGI environ begins with, None for an application of ours.
     """
 
     __slots__ = (
-        "accepting", "application", "arriving", "connections", "deadline_seconds", "drained", "draining", "environ", "fewer", "fresh",
-        "grace_seconds", "head_ticks", "hub", "idle_closed", "idle_ticks", "interval", "is_exhausted", "limits", "linger_ticks", "loop",
-        "maximum_connections", "maximum_running", "new_worker", "parked", "poller", "proxies", "requests", "respond", "running", "settings",
-        "stand_back", "tick", "write_bytes_per_tick", "write_ticks",
+        "_places", "accepting", "application", "arriving", "connections", "deadline_seconds", "drained", "draining", "environ", "fewer",
+        "fresh", "grace_seconds", "head_ticks", "hub", "idle_closed", "idle_ticks", "interval", "is_exhausted", "limits", "linger_ticks",
+        "loop", "maximum_connections", "maximum_running", "new_worker", "parked", "poller", "proxies", "requests", "respond", "running",
+        "settings", "stand_back", "tick", "write_bytes_per_tick", "write_ticks",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, hub: Any) -> None:
@@ -53,7 +53,8 @@ class Core:
         self.draining = False
         self.idle_closed = False
         self.connections: set[Any] = set()
-        self.parked: list[Callable[[Any], Any]] = []
+        self.parked = 0
+        self._places: list[Callable[[Any], Any]] = []
         self.poller: Any = None
         self.proxies: Any = None
         self.application: Any = None
@@ -62,6 +63,24 @@ class Core:
         self.new_worker: Any = None
         self.fewer: Any = None
         self.drained: Any = None
+
+    def park(self, wake: Callable[[Any], Any]) -> None:
+        """A worker waits; wake: hands it a connection. Places are kept: a list that grows and shrinks costs an allocation each time."""
+        if self.parked < len(self._places):
+            self._places[self.parked] = wake
+        else:
+            self._places.append(wake)
+        self.parked += 1
+
+    def unpark(self) -> Callable[[Any], Any]:
+        """Return what wakes the worker that was parked last. There has to be one."""
+        self.parked -= 1
+        return self._places[self.parked]
+
+    def unpark_all(self) -> None:
+        """Forget those who are parked."""
+        self.parked = 0
+        self._places.clear()
 
     def forget(self, connection: Any) -> None:
         """A connection has closed."""

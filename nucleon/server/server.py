@@ -141,7 +141,7 @@ class Server(Core):
             if callable(stop):
                 stop()
         workers = list(self._workers)
-        self.parked.clear()
+        self.unpark_all()
         for worker in workers:
             self.loop.run_callback(worker.kill)
         if workers:
@@ -215,4 +215,4 @@ class Server(Core):
 
     def __repr__(self) -> str:
         open_, running = len(self.connections), self.running
-        return f"<Server: {open_} connections, {running} running, {self.requests} requests, {len(self.parked)} parked workers>"
+        return f"<Server: {open_} connections, {running} running, {self.requests} requests, {self.parked} parked workers>"

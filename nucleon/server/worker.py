@@ -55,7 +55,7 @@ class Worker:
                 if core.fresh:
                     return
                 connection = None  # type: ignore[assignment]  # a parked worker holds nothing
-                core.parked.append(self.wake)
+                core.park(self.wake)
                 connection = _to(hub)
         finally:
             self.workers.discard(self)
