@@ -92,7 +92,7 @@ def test_the_worker_command_consumes_without_http_and_stops_clean(broker: Amqp, 
             worker.terminate()
             _out, errors = worker.communicate(timeout=30)
     assert worker.returncode == 0
-    assert "consuming work, mail for consuming:app (test, 1 worker)" in errors
+    assert "consuming work, mail, poison for consuming:app (test, 1 worker)" in errors
 
 
 def test_serve_leaves_the_consumers_to_the_worker_when_told_so(serve: Serve, broker: Amqp, amqp_url: str, diary: Path) -> None:
@@ -101,6 +101,22 @@ def test_serve_leaves_the_consumers_to_the_worker_when_told_so(serve: Serve, bro
     put_work(broker, 1, seconds=0)
     assert service.get("/pid").status == 200
     assert (broker.queue("work", kind="quorum").qsize(), diary.read_text()) == (1, "")
+
+
+def test_poison_messages_are_tried_with_growing_pauses_and_given_up_with_the_reason(
+    serve: Serve, broker: Amqp, amqp_url: str, diary: Path
+) -> None:
+    service = serve("consuming:app", "--workers", "1", NUCLEON_TEST_AMQP__URL=amqp_url, DIARY=str(diary))
+    broker.queue("poison", kind="quorum").put_many({"id": number} for number in range(20))
+    dead = broker.queue("poison.dead", kind="quorum")
+    letters = [dead.get(20) for _ in range(20)]
+    assert {(letter.headers["x-nucleon-reason"], letter.headers["x-nucleon-tries"]) for letter in letters} == {("RuntimeError", 3)}
+    tries: dict[int, list[float]] = {}
+    for _word, number, moment in (line.split() for line in diary.read_text().splitlines()):
+        tries.setdefault(int(number), []).append(float(moment))
+    assert {len(moments) for moments in tries.values()} == {3} and len(tries) == 20  # a hot loop would try without end
+    assert all(second - first >= 0.3 and third - second >= 1.2 for first, second, third in tries.values())
+    assert service.stop() == 0
 
 
 def test_a_service_that_only_publishes_makes_the_queues_that_a_worker_will_consume(

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from time import monotonic
 
 from nucleon import App, Model, green
 from nucleon.amqp import Amqp
@@ -31,6 +32,12 @@ def work(body: Work) -> None:
 @app.consume("mail", exchange="events", key="work.created")
 def mail(body: Work) -> None:
     note(f"mailed {body.id}")
+
+
+@app.consume("poison", retries=2, retry_seconds=0.3)
+def poison(body: Work) -> None:
+    note(f"tried {body.id} {monotonic()}")
+    raise RuntimeError("poison")
 
 
 @app.post("/work", status=202)
