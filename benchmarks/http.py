@@ -12,6 +12,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -46,6 +47,7 @@ PEERS = [
     Peer("nucleon, bare WSGI", ["ours.py", "PORT", "bare"], bare=True, ours=True),
     Peer("bjoern, bare WSGI", ["bare.py", "PORT"], ("bjoern",), bare=True),
     Peer("fastpysgi, bare WSGI", ["bare.py", "PORT", "fastpysgi"], ("fastpysgi",), bare=True),
+    Peer("C, epoll: the floor", ["floor.c", "PORT"], bare=True),
     Peer("granian, bare WSGI", [*GRANIAN, "--interface", "wsgi", "bare:app"], ("granian",), bare=True),
     Peer("nucleon App", ["ours.py", "PORT", "app"], database=True, ours=True),
     Peer("granian, Falcon", [*GRANIAN, "--interface", "wsgi", "falcon_app:app"], ("granian", "falcon", "redis")),
@@ -171,12 +173,19 @@ def loads_of(peer: Peer, arguments: argparse.Namespace) -> list[str]:
 
 
 def command_of(peer: Peer, python: str, port: int) -> list[str]:
-    return [python, *(part.replace("PORT", str(port)) for part in peer.command)]
+    words = [part.replace("PORT", str(port)) for part in peer.command]
+    if not words[0].endswith(".c"):
+        return [python, *words]
+    program = HERE / "apps" / "build" / words[0][:-2]
+    program.parent.mkdir(exist_ok=True)
+    subprocess.run(["cc", "-O2", "-o", str(program), words[0]], check=True, cwd=HERE / "apps")
+    return [str(program), *words[1:]]
 
 
 def rows_of(peer: Peer, python: str, arguments: argparse.Namespace) -> Iterator[list[str]]:
     """Yield the rows of one peer; a fault of one load is a row, not an end."""
-    if not peer.ours and not is_installed(python, peer.needs):
+    is_there = shutil.which("cc") is not None if peer.command[0].endswith(".c") else peer.ours or is_installed(python, peer.needs)
+    if not is_there:
         yield [peer.name, "not installed", "", "", "", "", "", ""]
         return
     environment = {**os.environ, "BENCH_POSTGRES": arguments.postgres, "BENCH_REDIS": arguments.redis}
