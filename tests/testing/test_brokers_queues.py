@@ -342,3 +342,44 @@ def test_channels_of_a_connection_are_apart(wire: Wire) -> None:
     wire.ask(methods.ChannelClose(), methods.ChannelCloseOk)
     wire.open()
     assert wire.count("q") == 0
+
+
+def is_gone(wire: Wire, queue: str) -> bool:
+    """Tell without asking about the queue, which would keep it."""
+    wire.publish("", queue, b"x", mandatory=True)
+    while True:
+        method = wire._next().method
+        if isinstance(method, methods.BasicReturn):
+            return True
+        if isinstance(method, methods.BasicAck):
+            return False
+
+
+def test_an_unused_queue_goes_after_its_time_and_its_messages_with_it(connect: Connect) -> None:
+    wire, other = connect(), connect()
+    wire.queue("dead")
+    wire.queue("short", x_expires=300, x_dead_letter_exchange="", x_dead_letter_routing_key="dead")
+    other.queue("consumed", x_expires=300)
+    other.consume("consumed")
+    wire.confirmed()
+    assert wire.put("short", b"lost")
+    eventually(lambda: is_gone(wire, "short"))
+    assert not is_gone(wire, "consumed")  # a consumer keeps it
+    other.close()
+    eventually(lambda: is_gone(wire, "consumed"))
+    assert wire.count("dead") == 0
+
+
+def test_a_queue_that_is_declared_again_asked_about_or_got_from_lasts_anew(wire: Wire) -> None:
+    wire.queue("short", x_expires=600)
+    for _ in range(3):
+        for use in (lambda: wire.queue("short", x_expires=600), lambda: wire.count("short"), lambda: wire.take("short")):
+            assert wire.nothing_comes(methods.BasicDeliver, 0.15)  # time goes by
+            use()
+    wire.confirmed()
+    assert not is_gone(wire, "short")
+
+
+def test_an_unused_queue_lasts_some_time(wire: Wire) -> None:
+    with pytest.raises(Closed, match="406 PRECONDITION_FAILED - invalid arg 'x-expires' for queue 'q'"):
+        wire.queue("q", x_expires=0)

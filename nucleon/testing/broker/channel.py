@@ -172,6 +172,7 @@ class Channel:
                 arguments=arguments,
             )
         self._last_queue = queue.name
+        queue.use()
         return methods.QueueDeclareOk(queue.name, len(queue), len(queue.consumers))
 
     def _bind_queue(self, method: methods.QueueBind) -> Method:
@@ -237,6 +238,7 @@ class Channel:
 
     def _get(self, method: methods.BasicGet) -> Method | None:
         queue = self._queue(method.queue)
+        queue.use()
         message = queue.pop()
         if message is None:
             return methods.BasicGetEmpty()

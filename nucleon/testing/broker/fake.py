@@ -24,7 +24,7 @@ class FakeBroker:
     """A broker in memory. Use it with `with`; connect to `broker.url`.
 
     Direct, fanout, topic and headers exchanges, classic and quorum queues (no streams), confirms, returns, prefetch, redelivery,
-    dead letters, times to live, delivery limits, lengths, priorities, exclusive and auto-delete queues, transactions, direct
+    dead letters, times to live, delivery limits, lengths, priorities, exclusive, auto-delete and expiring queues, transactions, direct
     reply-to, alarms.
 
         with FakeBroker() as broker:
@@ -185,8 +185,10 @@ class FakeBroker:
 
     def _expire(self) -> None:
         while True:
-            at = self._next_expiry()
-            self._timed.wait(None if at is None else max(0.0, at - self.now()))
+            waits = [] if (at := self._next_expiry()) is None else [at - self.now()]
+            lasting = [queue.lasts_until for vhost in self._vhosts.values() for queue in vhost.queues.values()]
+            waits += [until - monotonic() for until in lasting if until is not None]
+            self._timed.wait(max(0.0, min(waits)) if waits else None)
             self._timed.clear()
             self._expire_all()
 
@@ -198,3 +200,4 @@ class FakeBroker:
         for vhost in self._vhosts.values():
             for queue in list(vhost.queues.values()):
                 queue.expire()
+            vhost.delete_unused()

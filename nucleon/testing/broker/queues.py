@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, Protocol
 
 from nucleon.testing.broker.messages import Message, ttl_seconds_of
@@ -41,6 +42,7 @@ class Queue:
     consumers: list[Consumer] = field(default_factory=list)
     unacked: int = 0
     was_consumed: bool = False
+    used_at: float = field(default_factory=monotonic)
     _ready: deque[Message] = field(default_factory=deque)
     _position: int = 0
 
@@ -49,6 +51,9 @@ class Queue:
             value = self.arguments.get(name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
                 raise Refusal(PRECONDITION_FAILED, f"invalid arg '{name}' for queue '{self.name}': {value!r} is no whole number from 0 on")
+        if self.arguments.get("x-expires") == 0:
+            raise Refusal(PRECONDITION_FAILED, f"invalid arg 'x-expires' for queue '{self.name}': {{value_zero,0}}")
+        self.use()
         if self.kind not in KINDS:
             raise Refusal(NOT_IMPLEMENTED, f"the fake broker has {' and '.join(KINDS)} queues, and '{self.name}' is to be a {self.kind}")
 
@@ -69,6 +74,18 @@ class Queue:
     def next_expiry(self) -> float | None:
         """When the first message becomes too old; those behind it wait for it, as in RabbitMQ."""
         return self._ready[0].expires_at if self._ready else None
+
+    def use(self) -> None:
+        """Begin the time anew that an unused queue lasts: it was declared, asked about, got from, or its last consumer has left."""
+        self.used_at = monotonic()
+        if "x-expires" in self.arguments:
+            self.timed()
+
+    @property
+    def lasts_until(self) -> float | None:
+        """When the queue goes if nobody uses it, in real time: a clock that was moved on must not delete what a client believes is there."""
+        expires = self.arguments.get("x-expires")
+        return None if expires is None or self.consumers else self.used_at + expires / 1000
 
     def push(self, message: Message) -> bool:
         """Append a message; False when the queue is full and refuses."""

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any
 
 from nucleon.testing.broker.messages import Message, after_death, is_cycle, ttl_seconds_of
@@ -111,8 +112,15 @@ class VHost:
 
     def left(self, queue: Queue) -> None:
         """Called when a consumer has gone: an auto-delete queue goes with its last one."""
+        queue.use()
         if queue.auto_delete and queue.was_consumed and not queue.consumers and self.queues.get(queue.name) is queue:
             self.delete_queue(queue.name)
+
+    def delete_unused(self) -> None:
+        """Delete the queues whose time is over (x-expires); their messages are not dead-lettered."""
+        now = monotonic()
+        for name in [name for name, queue in self.queues.items() if queue.lasts_until is not None and queue.lasts_until <= now]:
+            self.delete_queue(name)
 
     def drop_exclusive(self, owner: object) -> None:
         """Delete the queues of a connection that has ended."""
