@@ -83,7 +83,7 @@ class Queue:
 
     @property
     def lasts_until(self) -> float | None:
-        """When the queue goes if nobody uses it, in real time: a clock that was moved on must not delete what a client believes is there."""
+        """When the queue goes if nobody uses it, in real time: a clock moved on must not delete what a client believes is there."""
         expires = self.arguments.get("x-expires")
         return None if expires is None or self.consumers else self.used_at + expires / 1000
 
