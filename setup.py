@@ -24,7 +24,7 @@ HOT = (
     "nucleon.postgres.statements", "nucleon.postgres.client",
 )  # fmt: skip
 """Typed Python: compiled, or run as it is."""
-TWINS = ("nucleon.http.native", "nucleon.server.wire", "nucleon.postgres.direct")
+TWINS = ("nucleon.http.native", "nucleon.server.wire", "nucleon.postgres.direct", "nucleon.redis.pairs")
 """What calls the C library (.pyx), each with an interpreted twin (.py) beside it."""
 FLAGS = ["-O2", "-g0", "-w"] if os.name == "posix" else []
 """Half the time to install, and as fast, as with -O3 -g; warnings about generated code help nobody."""

@@ -24,6 +24,7 @@ from nucleon.redis.pipeline import OneConnection, Pipeline, PubSub
 from nucleon.redis.settings import Settings as RedisSettings
 
 R = TypeVar("R")
+THEIRS = "redis._parsers.response_callbacks"  # redis-py's own callback for HGETALL gives a dict, and nothing else
 log = logging.getLogger("nucleon.redis")
 
 
@@ -51,7 +52,7 @@ class _Callbacks(CaseInsensitiveDict):
 class _Plan:
     """What is known about a command by its name."""
 
-    __slots__ = ("callback", "is_kept", "is_own", "is_read", "may_wait", "words")
+    __slots__ = ("callback", "is_kept", "is_own", "is_pairs", "is_read", "may_wait", "words")
 
     def __init__(self, args: tuple[Any, ...], callback: Callable[..., Any] | None) -> None:
         name = spelled(args)
@@ -61,6 +62,7 @@ class _Plan:
         self.may_wait = name in BLOCKING
         self.is_read = name in READS
         self.is_kept = name in KEPT
+        self.is_pairs = name == "HGETALL" and getattr(callback, "__module__", "") == THEIRS
 
 
 class Redis(Offers, redis.Redis):
@@ -163,7 +165,7 @@ class Redis(Offers, redis.Redis):
             if self._copies is not None and plan.is_kept:
                 reply = self._kept(args, data, raws)
             else:
-                reply = self._multiplexer.ask(data, 1, raws, plan.is_read)
+                reply = self._multiplexer.ask(data, 1, raws, plan.is_read, None, plan.is_pairs and raws is None)
         except OtherThread:
             return self._answer_alone(args, options)
         finally:
@@ -171,7 +173,7 @@ class Redis(Offers, redis.Redis):
                 self.forget_written(args)
         if isinstance(reply, Exception):
             return self._refused(reply, options)
-        if plan.callback is None:
+        if plan.callback is None or (plan.is_pairs and type(reply) is dict):
             return reply
         if options:
             options.pop(NEVER_DECODE, None)

@@ -157,6 +157,14 @@ def reader_for(connection: Any, not_yet: object, kind: type[R]) -> R:
     )
 
 
+def is_text(encoder: Any) -> bool | None:
+    """Tell whether replies are decoded; None when otherwise than as UTF-8."""
+    if not encoder.decode_responses:
+        return False
+    is_plain = encoder.encoding_errors == "strict" and encoder.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    return True if is_plain else None
+
+
 class TcpConnection(_Bounded, Connection):
     """A connection over TCP."""
 

@@ -6,30 +6,33 @@ cdef class Call:
     cdef public object raws, reply, greenlet, copy
     cdef public list replies
     cdef public double began, ends
-    cdef public bint by_deadline
+    cdef public bint by_deadline, pairs
     cdef public int fate
 
 cdef class Link:
-    cdef public object connection, ended, roomy, why, hub, loop, peek, pending, recv_into, send, reader, feed, gets, view, left, calls
+    cdef public object connection, ended, roomy, why, hub, loop, peek, pending, recv_into, send, reader, feed, gets, view, left, calls, ready
     cdef public object copies, timer, read_watcher, write_watcher
     cdef public bytearray buffer
     cdef public list out
-    cdef public bint is_lost, is_retired, is_scheduled, is_blocked, is_clean
-    cdef public Py_ssize_t reply_bytes, most_calls, most_bytes, reserved, unsent, bytes, partial
+    cdef public bint is_lost, is_retired, is_scheduled, is_blocked, is_clean, reads_pairs, is_text
+    cdef public Py_ssize_t reply_bytes, most_calls, most_bytes, reserved, unsent, bytes, partial, kept
     cdef public double patience, received_at, timer_at
 
     cpdef bint has_room(self, Py_ssize_t size) except -1
     cpdef bint may_take(self, Py_ssize_t size) except -1
     @cython.locals(ends=double, by_deadline=bint, is_idle=bint, call=Call)
-    cpdef object ask(self, object data, Py_ssize_t wanted, object raws, double now, object copy=*)
+    cpdef object ask(self, object data, Py_ssize_t wanted, object raws, double now, object copy=*, bint pairs=*)
     @cython.locals(call=Call)
     cpdef object error_of(self, Call call)
     cpdef bint is_stuck(self) except -1
     @cython.locals(out=list, sent=Py_ssize_t)
     cpdef object flush(self)
-    @cython.locals(count=Py_ssize_t)
+    @cython.locals(count=Py_ssize_t, start=Py_ssize_t, first=Call)
     cpdef object readable(self)
+    @cython.locals(start=Py_ssize_t, end=Py_ssize_t, call=Call)
+    cpdef Py_ssize_t take_pairs(self, Py_ssize_t count) except -1
     @cython.locals(call=Call)
     cpdef object drain(self)
     cpdef object taken(self, bint is_decoded)
+    cpdef object wake(self, Call call)
     cpdef object lose(self, object why)

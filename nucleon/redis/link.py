@@ -24,6 +24,7 @@ from redis.exceptions import InvalidResponse
 from nucleon.errors import DeadlineExceeded
 from nucleon.green import deadline_at
 from nucleon.redis.border import Lost, ReplyTooLarge, Silent
+from nucleon.redis.pairs import read_pairs
 
 NOT_YET = object()
 """What the reader gives when a reply is not complete."""
@@ -32,6 +33,7 @@ WAITING, ANSWERED, UNSENT, LOST, LATE, TOO_LARGE = range(6)
 
 AGAIN = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
 READ_BYTES = 65536
+KEPT_BYTES = 16384  # a reply that is not here whole is kept up to this size, until it is; hiredis collects what is larger
 STUCK_BYTES = 65536  # a reply that is this long and not complete keeps others waiting: they take another connection
 GLANCE_SECONDS = 0.005  # a connection idle for longer may have been closed meanwhile: looked at before it is used
 SCAN_SECONDS = 0.005  # deadlines are looked at this often at most
@@ -46,13 +48,13 @@ VAST = re.compile(rb"[*~>%|]([0-9]{8,})\r\n")
 class Call:
     """A command on its way. wanted: replies still to come. raws: which replies stay bytes (None: none of them).
 
-    copy: the place where the replies are kept, told as soon as they are here.
+    copy: the place where the replies are kept, told as soon as they are here. pairs: the reply may be given as a dict.
     """
 
-    __slots__ = ("began", "by_deadline", "copy", "ends", "fate", "greenlet", "raws", "replies", "reply", "size", "wanted")
+    __slots__ = ("began", "by_deadline", "copy", "ends", "fate", "greenlet", "pairs", "raws", "replies", "reply", "size", "wanted")
 
     def __init__(  # noqa: PLR0917  positional: this is made for every command
-        self, size: int, wanted: int, raws: tuple[bool, ...] | None, began: float, ends: float, by_deadline: bool, copy: Any
+        self, size: int, wanted: int, raws: tuple[bool, ...] | None, began: float, ends: float, by_deadline: bool, copy: Any, pairs: bool
     ) -> None:
         self.size = size
         self.wanted = wanted
@@ -61,6 +63,7 @@ class Call:
         self.ends = ends
         self.by_deadline = by_deadline
         self.copy = copy
+        self.pairs = pairs
         self.replies: list[Any] | None = None if wanted == 1 else []
         self.reply: Any = None
         self.fate = WAITING
@@ -73,7 +76,7 @@ class Link:
     connection: an open connection of redis-py, handshake done. reader: a `hiredis.Reader` that gives `NOT_YET`. patience_seconds: how
     long a reply may take. reply_bytes: the largest reply. most_calls, most_bytes: what may be on its way. ended: called once with this
     link when the connection is gone. roomy: called when replies have made room, while somebody waits for that. copies: told of the
-    server's pushes, when the connection is in tracking mode.
+    server's pushes, when the connection is in tracking mode. is_text: whether the reader decodes; None when otherwise than UTF-8.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Link:
         most_bytes: int,
         ended: "Callable[[Link], None]",
         copies: Any = None,
+        is_text: bool | None = None,
     ) -> None:
         self.connection = connection
         self.patience = patience_seconds
@@ -113,6 +117,10 @@ class Link:
         self.out: list[bytes] = []
         self.left: bytes | memoryview = b""
         self.calls: deque[Call] = deque()
+        self.ready: deque[Call] = deque()
+        self.kept = 0  # octets at the head of the buffer that nobody has read yet
+        self.reads_pairs = is_text is not None
+        self.is_text = bool(is_text)
         self.unsent = self.bytes = self.partial = 0
         self.received_at = monotonic()
         self.timer: Any = None
@@ -132,11 +140,14 @@ class Link:
         """Whether this is a good connection for a command of `size` octets, asked in the thread that asks."""
         return self.has_room(size) and self.partial <= STUCK_BYTES and get_hub() is self.hub
 
-    def ask(self, data: bytes, wanted: int, raws: tuple[bool, ...] | None, now: float, copy: Any = None) -> Any:
+    def ask(  # noqa: PLR0917  positional: this is called for every command
+        self, data: bytes, wanted: int, raws: tuple[bool, ...] | None, now: float, copy: Any = None, pairs: bool = False
+    ) -> Any:
         """Send commands and return the reply, or the list of them when `wanted` is more than one; error replies are returned too.
 
-        now: when the patience with it began. copy: `copy.settle(link, replies)` is called as soon as they are here. Raises `Lost`,
-        `Silent`, `ReplyTooLarge`, and `DeadlineExceeded` at the deadline. The connection outlives all of them but `Lost`.
+        now: when the patience with it began. copy: `copy.settle(link, replies)` is called as soon as they are here. pairs: the reply
+        is a list of names and values, or a dict of them when that is quicker. Raises `Lost`, `Silent`, `ReplyTooLarge`, and
+        `DeadlineExceeded` at the deadline. The connection outlives all of them but `Lost`.
         """
         ends = now + self.patience
         by_deadline = False
@@ -152,7 +163,7 @@ class Link:
                 self.glance()
         if self.is_lost:
             raise Lost(self.why, may_have_run=False)
-        call = Call(len(data), wanted, raws, now, ends, by_deadline, copy)
+        call = Call(len(data), wanted, raws, now, ends, by_deadline, copy, pairs and self.reads_pairs)
         self.calls.append(call)
         self.out.append(data)
         self.unsent += 1
@@ -247,7 +258,7 @@ class Link:
         """Read once, and wake those whose replies are complete."""
         while not self.is_lost:
             try:
-                count = self.recv_into(self.buffer)
+                count = self.recv_into(self.view[self.kept :] if self.kept else self.buffer)
             except AGAIN:
                 return
             except OSError as error:
@@ -261,18 +272,54 @@ class Link:
                 self.is_clean = False
                 if self.is_vast(count):
                     return
-            self.partial += count
-            self.feed(self.buffer, 0, count)
+            start = 0
+            count += self.kept
+            self.kept = 0
+            if self.partial == 0 and self.calls:
+                first = self.calls[0]
+                if first.pairs:
+                    start = self.take_pairs(count)
+            if start < count:
+                self.partial += count - start
+                self.feed(self.buffer, start, count - start)
             self.drain()
             if self.partial > 512 and not self.is_lost:
-                self.check_partial(count)
+                self.check_partial(start, count)
             if self.pending is None or not self.pending():
                 return
+
+    def take_pairs(self, count: int) -> int:
+        """Read replies of names and values at the head of the buffer; return where that ended.
+
+        Nobody is woken yet: what runs then may read into the buffer. A reply that is not here whole stays in the buffer when it is small.
+        """
+        start, calls = 0, self.calls
+        while start < count and calls:
+            call = calls[0]
+            if not call.pairs:
+                break
+            found, end = read_pairs(self.buffer, start, count, self.is_text)
+            if found is None:
+                if end == start and count - start <= KEPT_BYTES:
+                    self.kept = count - start
+                    self.buffer[: self.kept] = self.buffer[start:count]
+                    start = count
+                break
+            start = end
+            calls.popleft()
+            self.bytes -= call.size
+            if call.fate == WAITING:
+                call.reply = found
+                call.fate = ANSWERED
+                self.ready.append(call)
+        return start
 
     def drain(self) -> None:
         """Take complete replies from the reader and switch to those who wait for them, in order."""
         calls = self.calls
         try:
+            while self.ready:
+                self.wake(self.ready.popleft())
             while not self.is_lost:
                 call = calls[0] if calls else None
                 if call is None or call.raws is None:
@@ -318,7 +365,7 @@ class Link:
         """Go on reading after an error in a callback, for which gevent stops the watcher."""
         if not self.is_lost:
             self.read_watcher.start(self.readable)
-            self.drain()
+        self.drain()
 
     def taken(self, is_decoded: bool) -> Any:
         """Return the next reply, `NOT_YET`, or the error of a reply that cannot be decoded. What is not RESP ends the connection."""
@@ -338,11 +385,11 @@ class Link:
         self.refuse(f"a reply of {int(found.group(1))} members is more than reply_bytes ({self.reply_bytes}) allows")
         return True
 
-    def check_partial(self, count: int) -> None:
+    def check_partial(self, start: int, count: int) -> None:
         """End the connection when the reply under way is too large or too deep."""
         if self.partial > self.reply_bytes:
             self.refuse(f"a reply is larger than reply_bytes ({self.reply_bytes})")
-        elif DEEP.search(self.view[:count]) is not None:
+        elif DEEP.search(self.view[start:count]) is not None:
             self.refuse("a reply is nested more than 128 deep")
 
     def refuse(self, why: str) -> None:

@@ -16,7 +16,7 @@ from redis.exceptions import AuthenticationError
 
 from nucleon import green, hooks
 from nucleon.redis.border import Crowded, Lost, Silent
-from nucleon.redis.connection import check_server, reader_for
+from nucleon.redis.connection import check_server, is_text, reader_for
 from nucleon.redis.copies import Copies, Copy
 from nucleon.redis.link import NOT_YET, Link
 from nucleon.redis.settings import Settings
@@ -86,12 +86,19 @@ class Multiplexer:
         """How many commands wait for room."""
         return len(self._line)
 
-    def ask(
-        self, data: bytes, wanted: int = 1, raws: tuple[bool, ...] | None = None, is_read: bool = False, copy: Copy | None = None
+    def ask(  # noqa: PLR0917  positional: this is called for every command
+        self,
+        data: bytes,
+        wanted: int = 1,
+        raws: tuple[bool, ...] | None = None,
+        is_read: bool = False,
+        copy: Copy | None = None,
+        pairs: bool = False,
     ) -> Any:
         """Send a command (or several that want `wanted` replies) and return the reply (or their list); error replies are returned.
 
         raws: which replies stay bytes. is_read: it changes nothing, so that it may be sent again. copy: where the replies are kept.
+        pairs: the reply is names and values, which may be given as a dict.
         Raises redis-py's `ConnectionError` and `TimeoutError` (`Lost`, `Silent`, `Crowded`), and `DeadlineExceeded`.
         """
         began = monotonic()
@@ -104,7 +111,7 @@ class Multiplexer:
                 if link is None:
                     link = self._link(len(data))
                 asks += 1
-                return link.ask(data, wanted, raws, began, copy)
+                return link.ask(data, wanted, raws, began, copy, pairs)
             except Lost as lost:
                 if (lost.may_have_run and not is_read) or asks >= ASKS or not self._may_come_back():
                     raise
@@ -235,6 +242,7 @@ class Multiplexer:
             most_bytes=settings.in_flight_bytes,
             ended=self._ended,
             copies=self.copies if getattr(connection, "is_tracking", False) else None,
+            is_text=is_text(connection.encoder),
         )
         self.links.append(self._current)
         self.opened += 1
