@@ -112,7 +112,7 @@ class Connection:
         data = self.wire.receive()
         if data is not None:
             self._take(data)
-            self._read_on()
+        self._read_on()
 
     def _take(self, data: bytes) -> None:
         """Use what has come: b"" for the end of input."""

@@ -129,6 +129,19 @@ def test_a_handshake_that_does_not_go_on_is_cut_off(certified: Hosted) -> None:
         assert connection.recv(100) == b""
 
 
+def test_a_client_that_ends_within_its_handshake_is_let_go(tmp_path: Path, authority: trustme.CA) -> None:
+    chain, key = written(tmp_path, authority)
+    hello = ssl.MemoryBIO()
+    client = client_of(authority).wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    with hosted(EchoApp(), tls_certificate=chain, tls_key=key, head_seconds=600) as served:
+        with socket.create_connection(served.address, timeout=10) as connection:
+            connection.sendall(hello.read()[:100])
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(100) == b""
+
+
 def test_plain_http_on_a_tls_port_is_told_so(certified: Hosted) -> None:
     with socket.create_connection(certified.address, timeout=10) as connection:
         connection.sendall(REQUEST)
