@@ -1,12 +1,12 @@
 """Runs redis-py's own tests of its commands against our client, as a program.
 
-usage: redis_py_shim.py FOLDER URL PROTOCOL NAME... [pytest options]
+usage: redis_py_shim.py FOLDER URL WAY NAME... [pytest options]
 
-FOLDER: redis-py's source distribution, of the version that is installed. URL: a server that may be flushed. NAME: of a file,
-as `commands` for tests/test_commands.py. Every client that those tests ask of their `conftest` is a `nucleon.redis.Redis`; with
-NUCLEON_SUITE_CLIENT=redis-py it is theirs, which tells faults of ours from what the server does otherwise. Prints one JSON object as
-its last line: how many tests passed, how many of these had a client, and the names of those that failed or were skipped, each with the
-last line of what was said.
+FOLDER: redis-py's source distribution, of the version that is installed. URL: a server that may be flushed. WAY: "2" or "3" (RESP), or
+"3 copies" with replies kept in the worker. NAME: of a file, as `commands` for tests/test_commands.py. Every client that those tests
+ask of their `conftest` is a `nucleon.redis.Redis`; with NUCLEON_SUITE_CLIENT=redis-py it is theirs, which tells faults of ours from
+what the server does otherwise. Prints one JSON object as its last line: how many tests passed, how many of these had a client, and
+the names of those that failed or were skipped, each with the last line of what was said.
 """
 # ruff: noqa: E402  (the standard library is patched before anything else is imported)
 
@@ -42,8 +42,8 @@ TEST_SECONDS = 15
 class Suite:
     """A pytest plugin: puts our client in place of theirs, and keeps the account."""
 
-    def __init__(self, protocol: str) -> None:
-        self.protocol = protocol
+    def __init__(self, way: str) -> None:
+        self.way = way
         self.with_client: set[str] = set()
         self.passed: list[str] = []
         self.failed: dict[str, str] = {}
@@ -58,7 +58,7 @@ class Suite:
             self.with_client.add(request.node.nodeid)
             if os.environ.get("NUCLEON_SUITE_CLIENT") == "redis-py":
                 return theirs(kind, request, **options)
-            return ours(request, self.protocol, **options)
+            return ours(request, self.way, **options)
 
         conftest._get_client = get_client  # type: ignore[attr-defined]
         conftest.REDIS_INFO["version"] = VERSION  # type: ignore[attr-defined]
@@ -86,13 +86,14 @@ class Suite:
 
 
 def ours(
-    request: Any, protocol: str, *, flushdb: bool = True, from_url: str | None = None, **options: Any
+    request: Any, way: str, *, flushdb: bool = True, from_url: str | None = None, **options: Any
 ) -> Redis:
     """Return our client for the arguments of theirs; what is no setting of ours goes into the URL, where redis-py reads it."""
     for name in ("single_connection_client", "retry", "retry_on_timeout"):  # ours shares connections, and never repeats a write
         options.pop(name, None)
     parts = urlsplit(from_url or request.config.getoption("--redis-url"))
-    settings = {"protocol": int(options.pop("protocol", protocol)), "decode_responses": options.pop("decode_responses", False)}
+    settings: dict[str, Any] = {name: options.pop(name) for name in ("protocol", "decode_responses") if name in options}
+    settings = {"protocol": int(way[0]), "local_bytes": 1_000_000 if way.endswith("copies") else 0, **settings}
     query = urlencode({**dict(parse_qsl(parts.query)), **options})
     client = Redis(url=Secret(urlunsplit(parts._replace(query=query))), **settings)
 
@@ -112,18 +113,18 @@ def last_line(report: pytest.TestReport) -> str:
     return " ".join(said.split())[:300]
 
 
-def run(folder: Path, url: str, protocol: str, *names: str) -> dict[str, Any]:
+def run(folder: Path, url: str, way: str, *names: str) -> dict[str, Any]:
     """Run the tests and return the account."""
     files = [name if name.startswith("-") else f"tests/test_{name}.py" for name in names]
     os.chdir(folder)
     tracemalloc.start = lambda _frames=1: None  # their conftest traces every allocation, which doubles the time
-    suite = Suite(protocol)
+    suite = Suite(way)
     with tempfile.NamedTemporaryFile(suffix=".ini") as ini:
         ini.write(b"[pytest]\nfilterwarnings = ignore\n")
         ini.flush()
         arguments = ["-c", ini.name, "--rootdir", str(folder), "-p", "no:cacheprovider", "-p", "no:nucleon", "-p", "no:timeout"]
         arguments += ["-m", OTHERS, "-q", "--tb=no", "--assert=plain"]
-        arguments += ["--redis-url", url, "--protocol", protocol, *files]
+        arguments += ["--redis-url", url, "--protocol", way[0], *files]
         pytest.main(arguments, plugins=[suite])
     return suite.account()
 
