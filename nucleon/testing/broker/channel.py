@@ -11,6 +11,7 @@ from nucleon.testing.broker.messages import Message
 from nucleon.testing.broker.queues import Queue
 from nucleon.testing.broker.refusal import NO_ROUTE, NOT_ALLOWED, NOT_FOUND, NOT_IMPLEMENTED, PRECONDITION_FAILED, Refusal
 from nucleon.testing.broker.routing import Binding, Exchange
+from nucleon.testing.broker.streams import OFFSET
 
 if TYPE_CHECKING:
     from nucleon.testing.broker.session import Session
@@ -29,6 +30,7 @@ class Subscription:
     is_exclusive: bool
     priority: int
     prefetch: int
+    offset: Any = None
     unacked: int = 0
 
     def may_take(self) -> bool:
@@ -211,7 +213,9 @@ class Channel:
             raise Refusal(NOT_ALLOWED, f"attempt to reuse consumer tag '{tag}'")
         queue = self._queue(method.queue)
         priority = method.arguments.get("x-priority", 0)
-        consumer = Subscription(self, tag, queue, method.no_ack, method.exclusive, int(priority), self.prefetch)
+        offset = method.arguments.get(OFFSET)
+        consumer = Subscription(self, tag, queue, method.no_ack, method.exclusive, int(priority), self.prefetch, offset)
+        queue.refuse_unless_fit(prefetch=self.prefetch, no_ack=method.no_ack)
         queue.refuse_unless_free(is_exclusive=method.exclusive)
         if not method.nowait:
             self.send(methods.BasicConsumeOk(tag))  # before the first delivery
@@ -268,6 +272,9 @@ class Channel:
         tags = [one for one in self.unacked if multiple and (one <= tag or not tag)] or [tag]
         if tags == [tag] and tag not in self.unacked:
             raise Refusal(PRECONDITION_FAILED, f"unknown delivery tag {tag}")
+        if how != "ack":
+            for one in tags:
+                self.unacked[one].queue.refuse_to_reject()
         held = [self.unacked.pop(one) for one in tags]
 
         def settle() -> None:

@@ -23,7 +23,7 @@ BACKLOG = 128
 class FakeBroker:
     """A broker in memory. Use it with `with`; connect to `broker.url`.
 
-    Direct, fanout, topic and headers exchanges, classic and quorum queues (no streams), confirms, returns, prefetch, redelivery,
+    Direct, fanout, topic and headers exchanges, classic and quorum queues, streams, confirms, returns, prefetch, redelivery,
     dead letters, times to live, delivery limits, lengths, priorities, exclusive, auto-delete and expiring queues, transactions, direct
     reply-to, alarms.
 
@@ -149,9 +149,7 @@ class FakeBroker:
     def is_quiet(self) -> bool:
         """Tell whether nothing is going on: every message that a consumer could take is settled, and nothing is on its way."""
         queues = [queue for vhost in self._vhosts.values() for queue in vhost.queues.values()]
-        return not any(queue.unacked or (queue.consumers and len(queue)) for queue in queues) and not any(
-            session.is_busy() for session in self.sessions
-        )
+        return not any(queue.unacked or queue.has_work() for queue in queues) and not any(session.is_busy() for session in self.sessions)
 
     def forget(self, session: Session) -> None:
         """Called by a connection that has ended."""

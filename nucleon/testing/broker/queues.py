@@ -18,6 +18,7 @@ class Consumer(Protocol):
 
     is_exclusive: bool
     priority: int
+    offset: Any
 
     def may_take(self) -> bool: ...
 
@@ -55,7 +56,7 @@ class Queue:
             raise Refusal(PRECONDITION_FAILED, f"invalid arg 'x-expires' for queue '{self.name}': {{value_zero,0}}")
         self.use()
         if self.kind not in KINDS:
-            raise Refusal(NOT_IMPLEMENTED, f"the fake broker has {' and '.join(KINDS)} queues, and '{self.name}' is to be a {self.kind}")
+            raise Refusal(NOT_IMPLEMENTED, f"the fake broker has no queues of the kind {self.kind!r}, which '{self.name}' is to be")
 
     @property
     def kind(self) -> str:
@@ -146,6 +147,20 @@ class Queue:
         count = len(self._ready)
         self._ready.clear()
         return count
+
+    def deleted(self) -> int:
+        """Drop what waits because the queue goes; return how many that were."""
+        return self.purge()
+
+    def has_work(self) -> bool:
+        """Tell whether something waits that a consumer could take."""
+        return bool(self.consumers and self._ready)
+
+    def refuse_unless_fit(self, *, prefetch: int, no_ack: bool) -> None:
+        """Refuse a consumer that this kind of queue cannot have."""
+
+    def refuse_to_reject(self) -> None:
+        """Refuse basic.nack and basic.reject when this kind of queue has no such thing."""
 
     def refuse_unless_free(self, *, is_exclusive: bool) -> None:
         """Refuse another consumer when one wants to be alone."""

@@ -15,6 +15,7 @@ from nucleon.testing.broker.refusal import (
     Refusal,
 )
 from nucleon.testing.broker.routing import BUILT_IN, DEFAULT, MATCHES, Binding, Exchange, queues_for
+from nucleon.testing.broker.streams import Stream
 
 RESERVED = "amq."
 EXCHANGE_FACTS = ("kind", "durable", "auto_delete", "internal", "arguments")
@@ -91,7 +92,8 @@ class VHost:
             return queue
         self._refuse_reserved("queue", name)
         name = name or f"amq.gen-{secrets.token_urlsafe(16)}"
-        queue = Queue(name, durable, owner if exclusive else None, auto_delete, arguments, self.now, self._bury, self.timed)
+        kind = Stream if arguments.get("x-queue-type") == "stream" else Queue
+        queue = kind(name, durable, owner if exclusive else None, auto_delete, arguments, self.now, self._bury, self.timed)
         self.queues[name] = queue
         return queue
 
@@ -108,7 +110,7 @@ class VHost:
         self._forget_bindings_to(name, is_to_queue=True)
         for consumer in list(queue.consumers):
             consumer.cancelled()
-        return queue.purge()
+        return queue.deleted()
 
     def left(self, queue: Queue) -> None:
         """Called when a consumer has gone: an auto-delete queue goes with its last one."""
