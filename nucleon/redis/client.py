@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from dataclasses import fields
-from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
 import redis
@@ -22,6 +21,7 @@ from nucleon.redis.multiplexer import Multiplexer, OtherThread
 from nucleon.redis.offers import Offers
 from nucleon.redis.pipeline import OneConnection, Pipeline, PubSub
 from nucleon.redis.settings import Settings as RedisSettings
+from nucleon.redis.telling import telling
 
 R = TypeVar("R")
 THEIRS = "redis._parsers.response_callbacks"  # redis-py's own callback for HGETALL gives a dict, and nothing else
@@ -276,17 +276,8 @@ class Redis(Offers, redis.Redis):
 
     def _told(self, statement: str, run: Callable[[], R]) -> R:
         """Run a command, translate its errors and tell who listens."""
-        started, failed = monotonic(), None
-        try:
-            with translated():
-                return run()
-        except Exception as error:
-            self.failures += 1
-            failed = error
-            raise
-        finally:
-            for listener in hooks.query_ended.listeners:
-                listener(resource=self.name, statement=statement, seconds=monotonic() - started, error=failed)
+        with telling(self, statement), translated():
+            return run()
 
     def __repr__(self) -> str:
         pool, most, shared = self._pool, self.settings.max_connections, self._multiplexer

@@ -1,34 +1,34 @@
 """A cluster as a resource: redis-py's cluster client over bounded pools, with bounded waits and errors that are problems."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from queue import Empty
-from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
 import gevent
 import redis.cluster
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import MaxConnectionsError, RedisClusterException, RedisError, SlotNotCoveredError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from nucleon import green, hooks
+from nucleon import green
 from nucleon.errors import DeadlineExceeded, SetupError, Unavailable
 from nucleon.redis.border import problem_from
 from nucleon.redis.commands import is_read
 from nucleon.redis.connection import Pool, check_server, connection_options
+from nucleon.redis.keys import REPLIES, callback_without, prefixed
 from nucleon.redis.settings import Settings as RedisSettings
+from nucleon.redis.telling import telling
 
 R = TypeVar("R")
 
 TRIES = 3
 """A command that only reads is asked for so often when its node is lost."""
 
-BESIDE = frozenset(
-    ["close", "from_url", "keyspace_notifications", "mget_nonatomic", "monitor", "mset_nonatomic", "pipeline", "pubsub", "transaction"]
-)
+BESIDE = frozenset(["close", "from_url", "keyspace_notifications", "monitor", "pipeline", "pubsub", "transaction"])
 """Methods of redis-py's client that go past the bounds of this class, so that they are not offered."""
 
 
@@ -54,8 +54,8 @@ class RedisCluster:
 
     def configure(self, settings: RedisSettings, name: str) -> None:
         """Take the settings of the section `[name]`; connections are opened when they are first needed."""
-        if settings.prefix or settings.sentinels:
-            raise SetupError(f"a cluster takes neither prefix nor sentinels: remove them from [{name}]")
+        if settings.sentinels or settings.local_bytes:
+            raise SetupError(f"a cluster takes neither sentinels nor local_bytes: remove them from [{name}]")
         options = connection_options(settings, self._credential_provider)
         if "path" in options or options.pop("db", 0):
             raise SetupError(f"a cluster has no Unix sockets and only database 0: set url of [{name}] to redis://host:port")
@@ -107,16 +107,8 @@ class RedisCluster:
     def _observed(self, statement: str, run: Callable[[], R]) -> R:
         """Count a command, run it, translate its errors and tell who listens."""
         self.calls += 1
-        started, failed = monotonic(), None
-        try:
+        with telling(self, statement):
             return _bounded(run)
-        except Exception as error:
-            self.failures += 1
-            failed = error
-            raise
-        finally:
-            for listener in hooks.query_ended.listeners:
-                listener(resource=self.name, statement=statement, seconds=monotonic() - started, error=failed)
 
     def __repr__(self) -> str:
         pools = self._nodes.pools() if self._nodes is not None else []
@@ -146,6 +138,7 @@ class _Nodes(redis.cluster.RedisCluster):
 
     def __init__(self, owner: RedisCluster) -> None:
         self._owner = owner
+        self._prefix = owner.settings.prefix
         url = owner.settings.url
         assert url is not None
         super().__init__(
@@ -157,10 +150,36 @@ class _Nodes(redis.cluster.RedisCluster):
             decode_responses=owner.settings.decode_responses,
             protocol=owner.settings.protocol,
         )
+        for command in REPLIES if self._prefix else ():
+            known = self.cluster_response_callbacks.get(command, None)  # type: ignore[no-untyped-call]
+            self.cluster_response_callbacks[command] = callback_without(command, known, self._prefix)
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its reply."""
+        if self._prefix:
+            args = prefixed(args, self._prefix)
         return self._owner._observed(str(args[0]), lambda: self._asked(args, options))
+
+    def _partition_keys_by_slot(self, keys: Iterable[Any]) -> dict[int, list[Any]]:
+        """Return keys by the slots that they have with the prefix: redis-py's DEL, EXISTS, TOUCH, UNLINK and MGET of many slots."""
+        slots: dict[int, list[Any]] = {}
+        for key in keys:
+            slots.setdefault(self._slot_of(key), []).append(key)
+        return slots
+
+    def _partition_pairs_by_slot(self, mapping: Mapping[Any, Any]) -> dict[int, list[Any]]:
+        """As `_partition_keys_by_slot`, for MSET."""
+        slots: dict[int, list[Any]] = {}
+        for pair in mapping.items():
+            slots.setdefault(self._slot_of(pair[0]), []).extend(pair)
+        return slots
+
+    def _slot_of(self, key: Any) -> int:
+        return int(key_slot(self._prefix.encode() + self.encoder.encode(key)))  # type: ignore[no-untyped-call]
+
+    def _execute_pipeline_by_slot(self, command: str, slots_to_args: Mapping[int, Iterable[Any]]) -> list[Any]:
+        """Send a command for each slot, one after the other, as any other command: redis-py's pipelines know of no bounds."""
+        return [self.execute_command(command, *words) for words in slots_to_args.values()]
 
     def _asked(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         ask = super().execute_command

@@ -173,7 +173,7 @@ def _without(key: Any, prefix: str) -> Any:
 
 
 def _first_without(reply: Any, prefix: str) -> Any:
-    return reply if not reply else [_without(reply[0], prefix), *reply[1:]]
+    return reply if not reply else type(reply)((_without(reply[0], prefix), *reply[1:]))
 
 
 def _streams_without(reply: Any, prefix: str) -> Any:

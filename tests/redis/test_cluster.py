@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from private_servers import PrivateValkey
+from redis.exceptions import RedisError
 
 from nucleon import green
 from nucleon.errors import DeadlineExceeded, SetupError, Unavailable
@@ -174,8 +175,50 @@ def test_a_full_pool_is_unavailable_after_the_wait(cluster: RedisCluster) -> Non
     assert [holder.get() for holder in holders] == [None] * 3  # nobody took their connections away
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_prefix_is_before_every_key_and_after_none(cluster: RedisCluster, nodes: list[Node], protocol: int) -> None:
+    shop = RedisCluster(url=nodes[0].url, prefix="shop:", protocol=protocol)
+    names = [f"n{number}" for number in range(30)]
+    for client in (shop, cluster):
+        assert [client.set(name, name) for name in names] == [True] * 30
+        assert client.mget_nonatomic(names) == [name.encode() for name in names]
+        assert client.mset_nonatomic({"a": 1, "b": 2}) == [True, True]
+        client.rpush("{q}list", "x", "y")
+        assert client.blpop(["{q}none", "{q}list"], 1) in ((b"{q}list", b"x"), [b"{q}list", b"x"])
+        client.xadd("stream", {"f": "v"})
+        found = client.xread({"stream": 0})
+        assert (next(iter(found)) if isinstance(found, dict) else found[0][0]) == b"stream"
+        assert client.eval("return redis.call('GET', KEYS[1])", 1, "n7") == b"n7"
+    assert sorted(cluster.get(f"shop:{name}") for name in names) == sorted(name.encode() for name in names)
+    ours = {name.encode() for name in (*names, "a", "b", "{q}list", "stream")}
+    assert set(shop.scan_iter("*")) == set(shop.keys("*", target_nodes="primaries")) == ours
+    assert shop.exists(*names) == shop.touch(*names) == 30
+    assert shop.delete(*names) == 30
+    assert cluster.exists(*names) == 30
+    with pytest.raises(RedisError, match="keys of other applications"):
+        shop.flushall()
+    shop.stop()
+
+
+def test_commands_of_many_slots_are_bounded_like_the_others(cluster: RedisCluster, nodes: list[Node]) -> None:
+    keys = [key_of(cluster, node)[0] for node in nodes]
+    nodes[1].server.pause()
+    try:
+        began = monotonic()
+        with pytest.raises(DeadlineExceeded), green.deadline(0.2):
+            cluster.delete(*keys)
+        with pytest.raises(Unavailable):
+            cluster.unlink(*keys)
+        assert monotonic() - began < 5
+    finally:
+        nodes[1].server.resume()
+    assert eventually(lambda: all(node.knows(3) for node in nodes), within_seconds=20)
+    assert eventually(lambda: written(cluster, keys[1]))
+
+
 def test_what_is_no_cluster_is_said(redis_server: PrivateValkey, cluster: RedisCluster) -> None:
-    for wrong in ({"prefix": "a:"}, {"url": Secret(redis_server.url)}, {"url": Secret("redis://h/2")}, {"colour": "red"}):
+    copies = {"local_bytes": 1, "protocol": 3}
+    for wrong in ({"sentinels": ("h:1",)}, copies, {"url": Secret(redis_server.url)}, {"url": Secret("redis://h/2")}, {"colour": "red"}):
         with pytest.raises(SetupError):
             RedisCluster(**wrong)
     away = RedisCluster(url=Secret(f"redis://127.0.0.1:{free_port()}"))
