@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
+from weakref import WeakSet
 
 import gevent
 import gevent.event
@@ -79,6 +80,7 @@ class Server(Core):
         if before_accepting is not None:
             before_accepting()
         self.poller = Poller(self.loop)
+        _running.add(self)
         self._timer = self.loop.timer(self.interval, self.interval)
         self._timer.start(self._sweep)
         self._resume_accepting()
@@ -152,7 +154,21 @@ class Server(Core):
             connection.close()
         if self.poller is not None:
             self.poller.close()
+        _running.discard(self)
         self._stopped.set()
+
+    def abandon(self) -> None:
+        """Leave every socket to the parent; this is its forked child, whose loop would take input and clients away from it."""
+        self.stop_accepting()
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+        for arrival in list(self._arrivals):
+            arrival.close()
+        for connection in list(self.connections):
+            connection.close()
+        if self.poller is not None:
+            self.poller.close()
 
     def _resume_accepting(self) -> None:
         self.accepting = True
@@ -216,3 +232,14 @@ class Server(Core):
     def __repr__(self) -> str:
         open_, running = len(self.connections), self.running
         return f"<Server: {open_} connections, {running} running, {self.requests} requests, {self.parked} parked workers>"
+
+
+_running: "WeakSet[Server]" = WeakSet()
+
+
+def _abandon_all() -> None:
+    for server in list(_running):
+        server.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
