@@ -14,6 +14,7 @@ from nucleon import green
 from nucleon.errors import SetupError, Unavailable
 from nucleon.redis import Redis
 from nucleon.secret import Secret
+from nucleon.testing.waiting import eventually
 
 
 @pytest.fixture
@@ -35,6 +36,20 @@ def test_tls_carries_small_and_large_replies_of_many_greenlets(front: TlsFront) 
     gevent.sleep(0.05)
     assert redis.strlen("k199") == 30_000
     assert redis.blpop(["never"], 0.01) is None
+    redis.stop()
+
+
+def test_tls_carries_hashes_and_the_notices_of_changed_keys(front: TlsFront, redis_server: PrivateValkey) -> None:
+    address = f"rediss://localhost:{front.port}/0?ssl_ca_certs={front.authority}"
+    redis, other = Redis(url=Secret(address), protocol=3, local_bytes=1_000_000), Redis(url=Secret(redis_server.url))
+    sizes = (1, 50, 500, 3000)  # below, at and above what one TLS record holds
+    for size in sizes:
+        other.hset(f"h{size}", mapping={f"field {number}": f"value {number}" for number in range(size)})
+    asked = [(size, green.spawn(redis.hgetall, f"h{size}")) for _ in range(30) for size in sizes]
+    assert all(len(one.get()) == size and one.get()[b"field 0"] == b"value 0" for size, one in asked)
+    eventually(lambda: repr(redis).find("; 4 copies") > 0 or [redis.hgetall(f"h{size}") for size in sizes] == [])
+    other.hset("h50", "field 0", "changed")
+    eventually(lambda: redis.hgetall("h50")[b"field 0"] == b"changed")
     redis.stop()
 
 

@@ -1,5 +1,6 @@
 """Replies kept in the worker (client-side caching): never older than what the server has told of."""
 
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -310,6 +311,21 @@ def test_an_answer_that_this_worker_invalidates_is_gone_at_once(made: Made) -> N
         assert [answers.get_or(" /x?", answer).body for _ in range(3)] == [b"%d" % turn] * 3
         answers.invalidate("/x")
     assert "copies" in repr(answers)
+
+
+def test_a_forked_child_has_no_copies_of_its_parent(made: Made) -> None:
+    ours = made()
+    ours.set("k", "v")
+    eventually(lambda: hits(ours, lambda: ours.get("k")))
+    child = os.fork()
+    if child == 0:
+        good = False
+        try:
+            good = len(copies(ours)) == 0 and ours.get("k") == b"v" and len(copies(ours)) == 1
+        finally:
+            os._exit(0 if good else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert hits(ours, lambda: ours.get("k"))
 
 
 def test_copies_need_the_third_protocol() -> None:
