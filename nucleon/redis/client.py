@@ -192,15 +192,15 @@ class Redis(Offers, redis.Redis):
         """Return the reply to a read from its copy, or ask for it, so that there is one."""
         copies, shared = self._copies, self._multiplexer
         assert copies is not None
-        key = copies.key_of(args[1]) if len(args) > 1 and not shared.is_elsewhere() else None
-        if key is None:
-            return shared.ask(data, 1, raws, True)
+        if shared.is_elsewhere():
+            raise OtherThread
         name = data if raws is None else data + RAW
         copy = copies.find(name)
         if copy is not None:
             return copy.given()
-        copy = copies.begin(name, key) if shared.is_tracking() else None
-        if copy is None:
+        key = copies.key_of(args[1]) if len(args) > 1 and shared.is_tracking() else None
+        copy = copies.begin(name, key) if key is not None else None
+        if copy is None or key is None:
             return shared.ask(data, 1, raws, True)
         try:
             return shared.ask(ASK_TO_TRACK + data + remaining_command(key), WANTED, raws and (True, True, True), True, copy)[1]
