@@ -66,9 +66,11 @@ class Connection:
         self.heartbeat_seconds = opened.heartbeat_seconds
         self.answer_seconds = settings.answer_seconds
         self.wait_seconds = settings.wait_seconds
+        self.bridge_seconds = settings.bridge_seconds
         self.body_limit_bytes = settings.body_limit_bytes
         self.error: AmqpError | None = None
         self.blocked_reason: str | None = None
+        self.blocked_at = 0.0
         self.hub_blocked_seconds = 0.0
         self.channels: dict[int, Channel] = {}
         self.waits = Waits()
@@ -113,6 +115,12 @@ class Connection:
         channel = self.channels[number] = Channel(self, number)
         channel.call(methods.ChannelOpen(), timeout)
         return channel
+
+    def patience(self, seconds: float) -> float:
+        """Return for how many of these seconds a publish may wait: in an alarm no longer than until that is `bridge_seconds` old."""
+        if self.blocked_reason is None:
+            return seconds
+        return min(seconds, max(self.blocked_at + self.bridge_seconds - monotonic(), 0.001))
 
     def check(self) -> None:
         """Raise what the connection died of."""
@@ -188,6 +196,7 @@ class Connection:
     def _control(self, method: Method) -> None:
         if isinstance(method, methods.ConnectionBlocked):
             self.blocked_reason = method.reason or "no reason given"
+            self.blocked_at = monotonic()
         elif isinstance(method, methods.ConnectionUnblocked):
             self.blocked_reason = None
             self.gate.open()

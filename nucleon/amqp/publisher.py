@@ -41,11 +41,12 @@ class Publishers:
             return channel.publish(exchange, routing_key, body, properties, is_mandatory=is_mandatory, timeout=timeout)
         until = monotonic() + (self._link.settings.wait_seconds if timeout is None else timeout)
         while True:
-            if timeout is None:
-                self._link.get()  # at once when RabbitMQ has been away for long
+            connection = self._link.get() if timeout is None else None  # at once when RabbitMQ has been away for long
             try:
                 channel = self._channel(exchange, is_confirmed, max(until - monotonic(), 0.001))
                 left = max(until - monotonic(), 0.001)
+                if connection is not None:
+                    left = connection.patience(left)
                 return channel.publish(exchange, routing_key, body, properties, is_mandatory=is_mandatory, timeout=left)
             except (ConnectionLost, ChannelClosed) as error:
                 # the channel died before anything was sent: another one may do while there is time

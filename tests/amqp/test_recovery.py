@@ -294,6 +294,12 @@ def test_an_alarm_blocks_publishers_only_and_shows_in_the_health(broker: Amqp, r
         with jobs.get(5) as message:
             assert message.body == b"1"  # the consuming connection is not held up
         waiting = gevent.spawn(jobs.put, b"fourth", timeout=20)
+        connection.bridge_seconds = 0.1
+        for _ in range(20):  # of itself a put waits for a short alarm only; wait_seconds is 10
+            began = monotonic()
+            with pytest.raises(ConnectionBlocked):
+                jobs.put(b"fifth")
+            assert monotonic() - began < 5
     finally:
         rabbitmq.evaluate('vm_memory_monitor:set_vm_memory_high_watermark({absolute, "2GB"}).')
     waiting.get(timeout=10)
