@@ -1,7 +1,7 @@
 # C types for what is lent; the code itself is in slot.py, and runs without this file.
 
 cdef class Slot:
-    cdef public object condemned, holder, stack, thing
+    cdef public object condemned, holder, stack, thing, work
     cdef public double expires_at, idle_since, taken_at, turn_began
     cdef public Py_ssize_t generation, turn_of
     cdef public bint leak_told, touched

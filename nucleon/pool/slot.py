@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from contextvars import ContextVar
 from time import monotonic
 from types import CodeType, FrameType
 from typing import Any
@@ -20,7 +21,7 @@ class Slot:
 
     __slots__ = (
         "condemned", "expires_at", "generation", "holder", "idle_since", "leak_told", "stack", "taken_at", "thing", "touched",
-        "turn_began", "turn_of",
+        "turn_began", "turn_of", "work",
     )  # fmt: skip
 
     def __init__(self, thing: Any, expires_at: float, generation: int) -> None:
@@ -36,23 +37,38 @@ class Slot:
         self.touched = False
         self.turn_of = 0
         self.turn_began = 0.0
+        self.work: object = None
 
     def begin_turn(self, holder: Any, now: float) -> None:
         """Lend it to a greenlet; its turn began when it first took it."""
         self.holder = holder
         self.taken_at = now
-        if self.turn_of != id(holder):
+        work = work_here()
+        if self.turn_of != id(holder) or self.work is not work:
             self.turn_of = id(holder)
+            self.work = work
             self.turn_began = now
 
     def is_turn_of(self, taker: Any, now: float) -> bool:
         """Whether the taker may have it again although others wait: it gave it back last, and its turn is not over."""
-        return self.turn_of == id(taker) and now - self.turn_began < TURN_SECONDS
+        return self.turn_of == id(taker) and self.work is work_here() and now - self.turn_began < TURN_SECONDS
 
     def condemn(self, reason: str) -> None:
         """Let it not come back into use: it is closed when it is given back."""
         self.condemned = reason
         self.expires_at = 0.0
+
+
+_work: ContextVar[object] = ContextVar("nucleon_pool_work")
+
+
+def work_here() -> object:
+    """Return what stands for the work that runs here: each request has a context of its own, though its greenlet serves many in a row."""
+    work = _work.get(None)
+    if work is None:
+        work = object()
+        _work.set(work)
+    return work
 
 
 class Waiter:

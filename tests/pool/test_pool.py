@@ -1,6 +1,7 @@
 """The pool with things that cost nothing: fairness, bounds, lifetime, leaks, storms."""
 
 import logging
+from contextvars import Context
 
 import gevent
 import pytest
@@ -199,6 +200,25 @@ def test_short_uses_in_a_row_stand_in_line_once():
     pool.give_back(held)
     gevent.joinall(workers, raise_error=True)
     assert order == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_the_next_request_on_the_same_greenlet_stands_behind_those_who_wait():
+    pool, order = pool_of(maximum=1), []
+    held = pool.take()
+
+    def request(number):
+        pool.give_back(pool.take())
+        order.append(number)
+
+    def serve(number):
+        for _ in range(3):
+            Context().run(request, number)
+
+    workers = [gevent.spawn(serve, number) for number in range(3)]
+    until(lambda: pool.waiting == 3)
+    pool.give_back(held)
+    gevent.joinall(workers, raise_error=True)
+    assert order == [0, 1, 2] * 3
 
 
 def test_a_turn_ends_so_that_nobody_starves():
