@@ -15,5 +15,5 @@ cdef class Call:
 
     cpdef dict query(self)
 
-@cython.locals(fields=dict, is_plain=bint, part=str, name=str, value=str)
+@cython.locals(fields=dict, is_plain=bint, part=str, at=Py_ssize_t, name=str, value=str, values=list)
 cpdef dict fields_from(str text, str place)

@@ -80,10 +80,15 @@ def fields_from(text: str, place: str) -> dict[str, list[str]]:
     is_plain = "%" not in text and "+" not in text
     for part in text.split("&"):
         if part:
-            name, _, value = part.partition("=")
+            at = part.find("=")
+            name, value = (part, "") if at < 0 else (part[:at], part[at + 1 :])
             if not is_plain:
                 name, value = _decoded(name, place), _decoded(value, place)
-            fields.setdefault(name, []).append(value)
+            values = fields.get(name)
+            if values is None:
+                fields[name] = [value]
+            else:
+                values.append(value)
     return fields
 
 

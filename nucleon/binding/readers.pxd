@@ -1,0 +1,3 @@
+# C types for readers.py; the code itself is there, and runs without this file.
+
+cpdef bint is_number(str text) except -1
