@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nucleon.testing import LiveServer
+from nucleon.embedded.servers import lock_at_once
+from nucleon.testing import LiveServer, eventually
 
 HOUSE = str(Path(__file__).parents[2])
 APP = """
@@ -108,6 +109,8 @@ def open_project() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="nucleon-tests-") as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as somebody else when the tests run as root
         yield Path(folder)
+        with (Path(folder) / ".nucleon" / "supervisor.lock").open("a") as supervisor:
+            eventually(lambda: lock_at_once(supervisor), within_seconds=20)  # who still writes here while the folder is removed
 
 
 def test_serving_in_development_applies_the_migrations_and_says_so_in_one_line(open_project: Path) -> None:
