@@ -148,12 +148,7 @@ class Server(Core):
             self.loop.run_callback(worker.kill)
         if workers:
             gevent.sleep(0)
-        for arrival in list(self._arrivals):
-            arrival.close()
-        for connection in list(self.connections):
-            connection.close()
-        if self.poller is not None:
-            self.poller.close()
+        self._close_clients()
         _running.discard(self)
         self._stopped.set()
 
@@ -163,6 +158,9 @@ class Server(Core):
         if self._timer is not None:
             self._timer.close()
             self._timer = None
+        self._close_clients()
+
+    def _close_clients(self) -> None:
         for arrival in list(self._arrivals):
             arrival.close()
         for connection in list(self.connections):
