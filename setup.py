@@ -16,7 +16,7 @@ HOT = (
     "nucleon.app.answering",
     "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
     "nucleon.server.door", "nucleon.server.poller",
-    "nucleon.redis.link",
+    "nucleon.redis.link", "nucleon.redis.multiplexer", "nucleon.redis.shared",
 )  # fmt: skip
 """What every request runs through: typed Python, compiled, or run as it is."""
 DRIVERS = (
@@ -27,7 +27,7 @@ DRIVERS = (
     "nucleon.postgres.statements", "nucleon.postgres.client",
 )  # fmt: skip
 """The same for what waits for servers: the kernel takes most of its time."""
-TWINS = ("nucleon.http.native", "nucleon.server.wire", "nucleon.postgres.direct", "nucleon.redis.pairs")
+TWINS = ("nucleon.http.native", "nucleon.server.wire", "nucleon.postgres.direct", "nucleon.redis.packing", "nucleon.redis.pairs")
 """What calls the C library (.pyx), each with an interpreted twin (.py) beside it."""
 FLAGS = ["-O2", "-g0", "-w"] if os.name == "posix" else []
 """Half the time to install, and as fast, as with -O3 -g; warnings about generated code help nobody."""

@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from collections import Counter
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,11 +29,12 @@ def _show_version(context: click.Context, _option: click.Parameter, wanted: bool
 
 
 def _compiled() -> str:
-    """Tell which files of the hot rooms run compiled; looks at the files, imports nothing."""
+    """Tell how many files of each room run compiled; looks at the files, imports nothing."""
     house = Path(nucleon.__file__).parent
-    files = (file for room in ("http", "server") for file in (house / room).glob("*"))
-    built = sorted(f"{file.parent.name}.{file.name.partition('.')[0]}" for file in files if file.name.endswith(tuple(EXTENSION_SUFFIXES)))
-    return f"compiled: {', '.join(built)}" if built else "not compiled"
+    rooms = Counter(
+        file.relative_to(house).parts[0].partition(".")[0] for file in house.rglob("*") if file.name.endswith(tuple(EXTENSION_SUFFIXES))
+    )
+    return "compiled: " + ", ".join(f"{room} {count}" for room, count in sorted(rooms.items())) if rooms else "not compiled"
 
 
 @click.group(cls=LazyGroup, names=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,28 +3,28 @@
 import logging
 from collections.abc import Callable
 from dataclasses import fields
+from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
 import redis
-from hiredis import pack_command
-from redis.client import EMPTY_RESPONSE, NEVER_DECODE, CaseInsensitiveDict
-from redis.exceptions import AuthenticationError, BusyLoadingError, ReadOnlyError, RedisError, ResponseError
+from redis.client import CaseInsensitiveDict
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from nucleon import hooks
 from nucleon.errors import SetupError
 from nucleon.redis.border import problem_from, translated
-from nucleon.redis.commands import BLOCKING, READS, is_read, is_stateful, packed, seconds_on_server, spelled
+from nucleon.redis.commands import is_read
 from nucleon.redis.connection import Pool, connection_options
-from nucleon.redis.copies import ASK_TO_TRACK, KEPT, RAW, WANTED, Copies, Copy, get_command, remaining_command
-from nucleon.redis.keys import REPLIES, callback_without, keys_of, prefixed
-from nucleon.redis.multiplexer import Multiplexer, OtherThread
+from nucleon.redis.copies import Copies, Copy
+from nucleon.redis.keys import REPLIES, callback_without, prefixed
+from nucleon.redis.multiplexer import Multiplexer
 from nucleon.redis.offers import Offers
 from nucleon.redis.pipeline import OneConnection, Pipeline, PubSub
 from nucleon.redis.settings import Settings as RedisSettings
+from nucleon.redis.shared import ALONE, SharedCommands
 from nucleon.redis.telling import telling
 
 R = TypeVar("R")
-THEIRS = "redis._parsers.response_callbacks"  # redis-py's own callback for HGETALL gives a dict, and nothing else
 log = logging.getLogger("nucleon.redis")
 
 
@@ -47,22 +47,6 @@ class _Callbacks(CaseInsensitiveDict):
         super().update(*more, **named)  # type: ignore[no-untyped-call]
         if self.changed is not None:
             self.changed()
-
-
-class _Plan:
-    """What is known about a command by its name."""
-
-    __slots__ = ("callback", "is_kept", "is_own", "is_pairs", "is_read", "may_wait", "words")
-
-    def __init__(self, args: tuple[Any, ...], callback: Callable[..., Any] | None) -> None:
-        name = spelled(args)
-        self.words = tuple((args[0] if isinstance(args[0], bytes) else str(args[0]).encode()).split())
-        self.callback = callback
-        self.is_own = is_stateful(args)
-        self.may_wait = name in BLOCKING
-        self.is_read = name in READS
-        self.is_kept = name in KEPT
-        self.is_pairs = name == "HGETALL" and getattr(callback, "__module__", "") == THEIRS
 
 
 class Redis(Offers, redis.Redis):
@@ -95,14 +79,13 @@ class Redis(Offers, redis.Redis):
         super().__init__(connection_pool=Pool(settings, options))
         self._copies = _copies_for(settings, options)
         self._multiplexer = Multiplexer(settings, lambda: _connected(options, settings), name, self._copies)
-        self._plans: dict[Any, _Plan] = {}
         callbacks = _Callbacks(self.response_callbacks)
         self._prefix = settings.prefix
         for command in REPLIES if self._prefix else ():
             callbacks[command] = callback_without(command, callbacks.get(command, None), self._prefix)  # type: ignore[no-untyped-call]
-        callbacks.changed = self._plans.clear
         self.response_callbacks = callbacks
-        self._large_bytes = settings.large_bytes
+        self._shared = SharedCommands(self._multiplexer, callbacks, self._copies, settings.large_bytes)
+        callbacks.changed = self._shared.plans.clear
 
     @property
     def settings(self) -> RedisSettings:
@@ -130,55 +113,27 @@ class Redis(Offers, redis.Redis):
         self.calls += 1
         if self._prefix:
             args = prefixed(args, self._prefix)
-        if hooks.query_ended.listeners:
-            return self._told(str(args[0]), lambda: self._answer(args, options))
+        listeners = hooks.query_ended.listeners
+        started = monotonic() if listeners else 0.0
+        failed: Exception | None = None
         try:
-            return self._answer(args, options)
+            reply = self._shared.answer(args, options)
+            return reply if reply is not ALONE else self._answer_alone(args, options)
         except Exception as error:
             self.failures += 1
+            failed = error
             problem = problem_from(error) if isinstance(error, RedisError) else None
             if problem is None:
                 raise
+            failed = problem
             raise problem from error
+        finally:
+            for listener in listeners:
+                listener(resource=self.name, statement=str(args[0]), seconds=monotonic() - started, error=failed)
 
     def with_prefix(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the command with the prefix of the settings before its keys."""
         return prefixed(args, self._prefix) if self._prefix else args
-
-    def _answer(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        plan = self._plans.get(args[0])
-        if plan is None or plan.is_own or plan.may_wait:
-            plan = self._plan(args)
-            if plan.is_own or (plan.may_wait and seconds_on_server(args)):
-                return self._answer_alone(args, options)
-        try:
-            data = pack_command(args if len(plan.words) == 1 else plan.words + args[1:])
-        except TypeError:
-            data = packed(args)
-        if len(data) > self._large_bytes:
-            return self._answer_alone(args, options)
-        raws = None
-        if options:
-            options.pop("keys", None)  # for redis-py's cache
-            raws = (True,) if NEVER_DECODE in options else None
-        try:
-            if self._copies is not None and plan.is_kept:
-                reply = self._kept(args, data, raws)
-            else:
-                reply = self._multiplexer.ask(data, 1, raws, plan.is_read, None, plan.is_pairs and raws is None)
-        except OtherThread:
-            return self._answer_alone(args, options)
-        finally:
-            if self._copies is not None and not plan.is_read:
-                self.forget_written(args)
-        if isinstance(reply, Exception):
-            return self._refused(reply, options)
-        if plan.callback is None or (plan.is_pairs and type(reply) is dict):
-            return reply
-        if options:
-            options.pop(NEVER_DECODE, None)
-            options.pop(EMPTY_RESPONSE, None)
-        return plan.callback(reply, **options)
 
     def _answer_alone(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Let redis-py do it over a connection that belongs to this command for as long as it takes."""
@@ -188,53 +143,13 @@ class Redis(Offers, redis.Redis):
             if self._copies is not None and not is_read(args[0]):
                 self.forget_written(args)
 
-    def _kept(self, args: tuple[Any, ...], data: bytes, raws: tuple[bool, ...] | None) -> Any:
-        """Return the reply to a read from its copy, or ask for it, so that there is one."""
-        copies, shared = self._copies, self._multiplexer
-        assert copies is not None
-        if shared.is_elsewhere():
-            raise OtherThread
-        name = data if raws is None else data + RAW
-        copy = copies.find(name)
-        if copy is not None:
-            return copy.given()
-        key = copies.key_of(args[1]) if len(args) > 1 and shared.is_tracking() else None
-        copy = copies.begin(name, key) if key is not None else None
-        if copy is None or key is None:
-            return shared.ask(data, 1, raws, True)
-        try:
-            return shared.ask(ASK_TO_TRACK + data + remaining_command(key), WANTED, raws and (True, True, True), True, copy)[1]
-        finally:
-            copies.leave(copy)
-
     def copy_of(self, key: str) -> Copy | None:
         """Return the copy in this worker of what GET gives for a key, as bytes; None when there is none that counts."""
-        if self._copies is None or self._multiplexer.is_elsewhere():
-            return None
-        return self._copies.find(get_command(self._copies.raw(self._prefix + key)) + RAW)
+        return self._shared.copy_of(self._prefix + key)
 
     def forget_written(self, *commands: tuple[Any, ...]) -> None:
         """Forget copies of the keys that commands of ours have written, before the notice of the server comes."""
-        copies = self._copies
-        if copies is not None and not self._multiplexer.is_elsewhere():
-            for args in commands:
-                keys = keys_of(args)
-                copies.forget(keys if keys is None else [copies.raw(key) for key in keys])
-
-    def _plan(self, args: tuple[Any, ...]) -> _Plan:
-        callbacks = self.response_callbacks
-        plan = _Plan(args, callbacks.get(args[0], None))  # type: ignore[no-untyped-call]
-        if spelled(args) == spelled(args[:1]):  # CLIENT and its like, when split in two words, are looked at every time
-            self._plans[args[0]] = plan
-        return plan
-
-    def _refused(self, error: Exception, options: dict[str, Any]) -> Any:
-        """What an error reply means: an answer for some, a reason to look for another server for others."""
-        if isinstance(error, (ReadOnlyError, AuthenticationError)):
-            self._multiplexer.replace()  # a replica since a failover, or a password that is old
-        elif EMPTY_RESPONSE in options and isinstance(error, redis.ResponseError):
-            return options[EMPTY_RESPONSE]
-        raise error
+        self._shared.forget_written(*commands)
 
     def get(self, name: Any) -> Any:
         """Return the value of a key, or None: redis-py's method without what it prepares for a cache of its own."""

@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Any
 
 from redis.commands.cluster import READ_COMMANDS
-from redis.connection import HiredisRespSerializer
 
 BLOCKING = {
     "BLPOP": (-1, 1.0), "BRPOP": (-1, 1.0), "BLMOVE": (-1, 1.0), "BRPOPLPUSH": (-1, 1.0), "BZPOPMIN": (-1, 1.0), "BZPOPMAX": (-1, 1.0),
@@ -31,7 +30,6 @@ READS = READ_COMMANDS | {"ECHO", "INFO", "OBJECT", "PING", "TIME", "XRANGE", "XR
 """Commands that change nothing: when their connection is lost they are sent again."""
 
 FOREVER = float("inf")
-_serializer = HiredisRespSerializer()
 _CONTAINERS = frozenset(["CLIENT", "SCRIPT", "HIMPORT"])
 
 
@@ -43,6 +41,12 @@ def spelled(args: Sequence[Any]) -> str:
         second = args[1].decode() if isinstance(args[1], bytes) else str(args[1])
         return f"{name} {second.upper()}"
     return name
+
+
+def words_of(args: Sequence[Any]) -> tuple[bytes, ...]:
+    """Return the words of the command's name as they go over the wire: redis-py has names of two words."""
+    name: bytes = args[0] if isinstance(args[0], bytes) else str(args[0]).encode()
+    return tuple(name.split())
 
 
 @lru_cache(1024)
@@ -80,8 +84,3 @@ def seconds_on_server(args: Sequence[Any]) -> float:
     except (ValueError, TypeError, IndexError):
         return FOREVER  # the server will say what is wrong with it
     return seconds if seconds > 0 else FOREVER
-
-
-def packed(args: tuple[Any, ...]) -> bytes:
-    """Return the command as it goes over the wire. Raises redis-py's `DataError` for a value that is no text, number or bytes."""
-    return b"".join(_serializer.pack(*args))

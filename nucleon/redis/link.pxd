@@ -1,6 +1,11 @@
 # C types for the path of every command through link.py; the code itself is there, and runs without this file.
 import cython
 
+cdef int WAITING, ANSWERED, UNSENT, LOST, LATE, TOO_LARGE
+cdef object _to, _deadline
+
+@cython.freelist(64)
+@cython.no_gc  # in no circle: its greenlet is let go when it is woken
 cdef class Call:
     cdef public Py_ssize_t size, wanted
     cdef public object raws, reply, greenlet, copy

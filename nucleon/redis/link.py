@@ -31,6 +31,10 @@ NOT_YET = object()
 
 WAITING, ANSWERED, UNSENT, LOST, LATE, TOO_LARGE = range(6)
 
+_to: Any = greenlet.switch
+"""greenlet's own: gevent's asks first whether the hub switches to itself, and so do we."""
+_deadline = deadline_at.get
+
 AGAIN = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
 READ_BYTES = 65536
 KEPT_BYTES = 16384  # a reply that is not here whole is kept up to this size, until it is; hiredis collects what is larger
@@ -53,21 +57,18 @@ class Call:
 
     __slots__ = ("began", "by_deadline", "copy", "ends", "fate", "greenlet", "pairs", "raws", "replies", "reply", "size", "wanted")
 
-    def __init__(  # noqa: PLR0917  positional: this is made for every command
-        self, size: int, wanted: int, raws: tuple[bool, ...] | None, began: float, ends: float, by_deadline: bool, copy: Any, pairs: bool
-    ) -> None:
-        self.size = size
-        self.wanted = wanted
-        self.raws = raws
-        self.began = began
-        self.ends = ends
-        self.by_deadline = by_deadline
-        self.copy = copy
-        self.pairs = pairs
-        self.replies: list[Any] | None = None if wanted == 1 else []
-        self.reply: Any = None
-        self.fate = WAITING
-        self.greenlet: greenlet | None = None
+    size: int
+    wanted: int
+    raws: tuple[bool, ...] | None
+    replies: list[Any] | None
+    reply: Any
+    began: float
+    ends: float
+    by_deadline: bool
+    copy: Any
+    pairs: bool
+    fate: int
+    greenlet: greenlet | None
 
 
 class Link:
@@ -151,7 +152,7 @@ class Link:
         """
         ends = now + self.patience
         by_deadline = False
-        at = deadline_at.get()
+        at = _deadline()
         if at is not None and at < ends:
             if at <= now:
                 raise DeadlineExceeded("the deadline has passed")
@@ -163,7 +164,13 @@ class Link:
                 self.glance()
         if self.is_lost:
             raise Lost(self.why, may_have_run=False)
-        call = Call(len(data), wanted, raws, now, ends, by_deadline, copy, pairs and self.reads_pairs)
+        call = Call.__new__(Call)  # and its fields one by one: an `__init__` of so many costs more than all of them
+        call.size, call.wanted, call.raws, call.copy = len(data), wanted, raws, copy
+        call.began, call.ends, call.by_deadline = now, ends, by_deadline
+        call.pairs = pairs and self.reads_pairs
+        call.replies = None if wanted == 1 else []
+        call.reply = call.greenlet = None
+        call.fate = WAITING
         self.calls.append(call)
         self.out.append(data)
         self.unsent += 1
@@ -182,7 +189,7 @@ class Link:
                 if call.greenlet is hub:  # a callback of the loop: it would wait for itself
                     raise BlockingSwitchOutError("a Redis command cannot wait in the event loop itself: spawn a greenlet for it")
                 while call.fate == WAITING:
-                    hub.switch()
+                    _to(hub)
             finally:
                 call.greenlet = None
         if call.fate == ANSWERED:
@@ -349,10 +356,10 @@ class Link:
                 if call.fate == WAITING:
                     call.reply = reply
                     call.fate = ANSWERED
-                    greenlet = call.greenlet
-                    if greenlet is not None:
+                    waiter = call.greenlet
+                    if waiter is not None:
                         call.greenlet = None
-                        greenlet.switch()
+                        _to(waiter)
             if self.roomy is not None:
                 self.roomy(self)
             if self.is_retired and not calls:
@@ -434,10 +441,10 @@ class Link:
 
     def wake(self, call: Call) -> None:
         """Switch to whoever waits for the call, if anybody still does."""
-        greenlet = call.greenlet
-        if greenlet is not None:
+        waiter = call.greenlet
+        if waiter is not None:
             call.greenlet = None
-            greenlet.switch()
+            _to(waiter)
 
     def retire(self) -> None:
         """Take no more commands; close when the last reply has come."""

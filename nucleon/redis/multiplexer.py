@@ -58,8 +58,6 @@ class Multiplexer:
     large reply. A connect is tried by a greenlet of its own, with back-off and jitter, so a command that gives up disturbs nothing.
     """
 
-    _all: "weakref.WeakSet[Multiplexer]" = weakref.WeakSet()
-
     def __init__(self, settings: Settings, connect: Callable[[], Any], name: str = "redis", copies: Copies | None = None) -> None:
         self.settings = settings
         self.copies = copies
@@ -74,7 +72,7 @@ class Multiplexer:
         self._next_try_at = 0.0
         self._lost_at: float | None = None
         self._line: OrderedDict[_Place, None] = OrderedDict()
-        self._all.add(self)
+        _all.add(self)
 
     @property
     def in_flight(self) -> int:
@@ -297,8 +295,11 @@ class Multiplexer:
         self._line.clear()
 
 
+_all: weakref.WeakSet[Multiplexer] = weakref.WeakSet()
+
+
 def _forget_all() -> None:
-    for multiplexer in list(Multiplexer._all):
+    for multiplexer in list(_all):
         multiplexer._forget()
 
 

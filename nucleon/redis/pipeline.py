@@ -9,8 +9,9 @@ from redis.client import NEVER_DECODE
 from redis.exceptions import AuthenticationError, ReadOnlyError
 
 from nucleon.redis.border import translated
-from nucleon.redis.commands import is_read, is_simple, is_stateful, packed, seconds_on_server
+from nucleon.redis.commands import is_read, is_simple, is_stateful, seconds_on_server, words_of
 from nucleon.redis.multiplexer import OtherThread
+from nucleon.redis.packing import pack
 
 if TYPE_CHECKING:
     from nucleon.redis.client import Redis
@@ -31,7 +32,7 @@ class _Exchange:
         self._replies: deque[Any] = deque()
 
     def pack_commands(self, commands: Iterable[Any]) -> bytes:
-        pieces = [packed(args) for args in commands]
+        pieces = [pack((*words_of(args), *args[1:])) for args in commands]
         self._wanted = len(pieces)
         return b"".join(pieces)
 

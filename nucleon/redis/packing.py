@@ -1,0 +1,17 @@
+"""Packs a command for the wire. This is the interpreted twin of `packing.pyx`; hiredis does the work."""
+
+from typing import Any
+
+from hiredis import pack_command
+from redis.connection import HiredisRespSerializer
+
+_serializer: Any = HiredisRespSerializer()
+
+
+def pack(args: tuple[Any, ...]) -> bytes:
+    """Return the command as an array of strings (RESP). Raises redis-py's `DataError` for a value that is no text, number or bytes."""
+    try:
+        packed: bytes = pack_command(args)
+    except TypeError:
+        packed = b"".join(_serializer.pack(*args))
+    return packed
