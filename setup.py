@@ -16,7 +16,7 @@ HOT = (
     "nucleon.app.answering",
     "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
     "nucleon.server.door", "nucleon.server.poller",
-    "nucleon.redis.link", "nucleon.redis.multiplexer", "nucleon.redis.shared",
+    "nucleon.redis.calls", "nucleon.redis.link", "nucleon.redis.multiplexer", "nucleon.redis.shared",
 )  # fmt: skip
 """What every request runs through: typed Python, compiled, or run as it is."""
 DRIVERS = (

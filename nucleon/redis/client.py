@@ -3,25 +3,22 @@
 import logging
 from collections.abc import Callable
 from dataclasses import fields
-from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
 import redis
 from redis.client import CaseInsensitiveDict
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 
-from nucleon import hooks
 from nucleon.errors import SetupError
-from nucleon.redis.border import problem_from, translated
-from nucleon.redis.commands import is_read
+from nucleon.redis.border import translated
 from nucleon.redis.connection import Pool, connection_options
-from nucleon.redis.copies import Copies, Copy
-from nucleon.redis.keys import REPLIES, callback_without, prefixed
+from nucleon.redis.copies import Copies
+from nucleon.redis.keys import REPLIES, callback_without
 from nucleon.redis.multiplexer import Multiplexer
 from nucleon.redis.offers import Offers
 from nucleon.redis.pipeline import OneConnection, Pipeline, PubSub
 from nucleon.redis.settings import Settings as RedisSettings
-from nucleon.redis.shared import ALONE, SharedCommands
+from nucleon.redis.shared import SharedCommands
 from nucleon.redis.telling import telling
 
 R = TypeVar("R")
@@ -49,7 +46,7 @@ class _Callbacks(CaseInsensitiveDict):
             self.changed()
 
 
-class Redis(Offers, redis.Redis):
+class Redis(SharedCommands, Offers, redis.Redis):
     """A resource: `cache = app.use(Redis())`; then every command of redis-py is a method: `cache.incr("visits")`.
 
     Raises `Unavailable` (503) when the server is away or slow, `DeadlineExceeded` (504) at the deadline of the request; errors in a
@@ -77,15 +74,14 @@ class Redis(Offers, redis.Redis):
         self.name = name
         options = connection_options(settings, self._credential_provider)
         super().__init__(connection_pool=Pool(settings, options))
-        self._copies = _copies_for(settings, options)
-        self._multiplexer = Multiplexer(settings, lambda: _connected(options, settings), name, self._copies)
+        copies = _copies_for(settings, options)
+        multiplexer = Multiplexer(settings, lambda: _connected(options, settings), name, copies)
         callbacks = _Callbacks(self.response_callbacks)
-        self._prefix = settings.prefix
-        for command in REPLIES if self._prefix else ():
-            callbacks[command] = callback_without(command, callbacks.get(command, None), self._prefix)  # type: ignore[no-untyped-call]
+        for command in REPLIES if settings.prefix else ():
+            callbacks[command] = callback_without(command, callbacks.get(command, None), settings.prefix)  # type: ignore[no-untyped-call]
         self.response_callbacks = callbacks
-        self._shared = SharedCommands(self._multiplexer, callbacks, self._copies, settings.large_bytes)
-        callbacks.changed = self._shared.plans.clear
+        self._share(multiplexer, callbacks, copies, settings.prefix, settings.large_bytes)
+        callbacks.changed = self._plans.clear
 
     @property
     def settings(self) -> RedisSettings:
@@ -107,59 +103,6 @@ class Redis(Offers, redis.Redis):
     def health(self) -> None:
         """Return when the server answers a PING; raise `Unavailable` or `DeadlineExceeded` when not."""
         self.ping()
-
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send one command and return its reply: what every method ends in."""
-        self.calls += 1
-        if self._prefix:
-            args = prefixed(args, self._prefix)
-        listeners = hooks.query_ended.listeners
-        started = monotonic() if listeners else 0.0
-        failed: Exception | None = None
-        try:
-            reply = self._shared.answer(args, options)
-            return reply if reply is not ALONE else self._answer_alone(args, options)
-        except Exception as error:
-            self.failures += 1
-            failed = error
-            problem = problem_from(error) if isinstance(error, RedisError) else None
-            if problem is None:
-                raise
-            failed = problem
-            raise problem from error
-        finally:
-            for listener in listeners:
-                listener(resource=self.name, statement=str(args[0]), seconds=monotonic() - started, error=failed)
-
-    def with_prefix(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the command with the prefix of the settings before its keys."""
-        return prefixed(args, self._prefix) if self._prefix else args
-
-    def _answer_alone(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """Let redis-py do it over a connection that belongs to this command for as long as it takes."""
-        try:
-            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        finally:
-            if self._copies is not None and not is_read(args[0]):
-                self.forget_written(args)
-
-    def copy_of(self, key: str) -> Copy | None:
-        """Return the copy in this worker of what GET gives for a key, as bytes; None when there is none that counts."""
-        return self._shared.copy_of(self._prefix + key)
-
-    def forget_written(self, *commands: tuple[Any, ...]) -> None:
-        """Forget copies of the keys that commands of ours have written, before the notice of the server comes."""
-        self._shared.forget_written(*commands)
-
-    def get(self, name: Any) -> Any:
-        """Return the value of a key, or None: redis-py's method without what it prepares for a cache of its own."""
-        return self.execute_command("GET", name)
-
-    def set(self, name: Any, value: Any, *args: Any, **options: Any) -> Any:
-        """Set a key: redis-py's method, which has the options; without any there is nothing to look at."""
-        if args or options:
-            return super().set(name, value, *args, **options)
-        return self.execute_command("SET", name, value)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Collect commands and send them in one write; `transaction`: between MULTI and EXEC."""

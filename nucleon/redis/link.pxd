@@ -1,21 +1,13 @@
 # C types for the path of every command through link.py; the code itself is there, and runs without this file.
 import cython
+from nucleon.redis.calls cimport Call, CallQueue
 
-cdef int WAITING, ANSWERED, UNSENT, LOST, LATE, TOO_LARGE
-cdef object _to, _deadline
-
-@cython.freelist(64)
-@cython.no_gc  # in no circle: its greenlet is let go when it is woken
-cdef class Call:
-    cdef public Py_ssize_t size, wanted
-    cdef public object raws, reply, greenlet, copy
-    cdef public list replies
-    cdef public double began, ends
-    cdef public bint by_deadline, pairs
-    cdef public int fate
+cdef int ANSWERED, LATE, LOST, TOO_LARGE, UNSENT, WAITING
+cdef object _to, _deadline, _thread
 
 cdef class Link:
-    cdef public object connection, ended, roomy, why, hub, loop, peek, pending, recv_into, send, reader, feed, gets, view, left, calls, ready
+    cdef public CallQueue calls
+    cdef public object connection, ended, roomy, why, hub, loop, peek, pending, recv_into, send, reader, feed, gets, view, left, thread, ready
     cdef public object copies, timer, read_watcher, write_watcher
     cdef public bytearray buffer
     cdef public list out
@@ -34,9 +26,9 @@ cdef class Link:
     cpdef object flush(self)
     @cython.locals(count=Py_ssize_t, start=Py_ssize_t, first=Call)
     cpdef object readable(self)
-    @cython.locals(start=Py_ssize_t, end=Py_ssize_t, call=Call)
+    @cython.locals(start=Py_ssize_t, end=Py_ssize_t, call=Call, calls=CallQueue)
     cpdef Py_ssize_t take_pairs(self, Py_ssize_t count) except -1
-    @cython.locals(call=Call)
+    @cython.locals(call=Call, calls=CallQueue)
     cpdef object drain(self)
     cpdef object taken(self, bint is_decoded)
     cpdef object wake(self, Call call)

@@ -17,6 +17,7 @@ from typing import Any
 
 from gevent import get_hub
 from gevent.exceptions import BlockingSwitchOutError
+from gevent.monkey import get_original
 from greenlet import getcurrent, greenlet
 from hiredis import PushNotification
 from redis.exceptions import InvalidResponse
@@ -24,16 +25,17 @@ from redis.exceptions import InvalidResponse
 from nucleon.errors import DeadlineExceeded
 from nucleon.green import deadline_at
 from nucleon.redis.border import Lost, ReplyTooLarge, Silent
+from nucleon.redis.calls import ANSWERED, LATE, LOST, TOO_LARGE, UNSENT, WAITING, Call, CallQueue
 from nucleon.redis.pairs import read_pairs
 
 NOT_YET = object()
 """What the reader gives when a reply is not complete."""
 
-WAITING, ANSWERED, UNSENT, LOST, LATE, TOO_LARGE = range(6)
-
 _to: Any = greenlet.switch
 """greenlet's own: gevent's asks first whether the hub switches to itself, and so do we."""
 _deadline = deadline_at.get
+_thread: Callable[[], int] = get_original("_thread", "get_ident")
+"""The number of this thread; a sixth of what it takes to ask for its hub."""
 
 AGAIN = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
 READ_BYTES = 65536
@@ -47,28 +49,6 @@ DEEP = re.compile(rb"(?:[*~>%|][0-9]+\r\n){129}")
 """Aggregates in aggregates, more than 128 deep: no command answers so."""
 VAST = re.compile(rb"[*~>%|]([0-9]{8,})\r\n")
 """The head of a reply with ten million members and more: memory for all of them would be taken at once."""
-
-
-class Call:
-    """A command on its way. wanted: replies still to come. raws: which replies stay bytes (None: none of them).
-
-    copy: the place where the replies are kept, told as soon as they are here. pairs: the reply may be given as a dict.
-    """
-
-    __slots__ = ("began", "by_deadline", "copy", "ends", "fate", "greenlet", "pairs", "raws", "replies", "reply", "size", "wanted")
-
-    size: int
-    wanted: int
-    raws: tuple[bool, ...] | None
-    replies: list[Any] | None
-    reply: Any
-    began: float
-    ends: float
-    by_deadline: bool
-    copy: Any
-    pairs: bool
-    fate: int
-    greenlet: greenlet | None
 
 
 class Link:
@@ -104,6 +84,7 @@ class Link:
         self.why = ""
         self.is_lost = self.is_retired = self.is_scheduled = self.is_blocked = self.is_clean = False
         self.hub = get_hub()
+        self.thread = _thread()
         self.loop = self.hub.loop
         sock = connection._sock
         sock.settimeout(0)
@@ -117,7 +98,7 @@ class Link:
         self.view = memoryview(self.buffer)
         self.out: list[bytes] = []
         self.left: bytes | memoryview = b""
-        self.calls: deque[Call] = deque()
+        self.calls = CallQueue()
         self.ready: deque[Call] = deque()
         self.kept = 0  # octets at the head of the buffer that nobody has read yet
         self.reads_pairs = is_text is not None
@@ -132,14 +113,14 @@ class Link:
 
     def has_room(self, size: int) -> bool:
         """Whether a command of `size` octets may be sent now; one alone may be of any size."""
-        count = len(self.calls) + self.reserved
+        count = self.calls.count + self.reserved
         if self.is_lost or self.is_retired or count >= self.most_calls:
             return False
         return count == 0 or self.bytes + size <= self.most_bytes
 
     def may_take(self, size: int) -> bool:
         """Whether this is a good connection for a command of `size` octets, asked in the thread that asks."""
-        return self.has_room(size) and self.partial <= STUCK_BYTES and get_hub() is self.hub
+        return self.has_room(size) and self.partial <= STUCK_BYTES and _thread() == self.thread
 
     def ask(  # noqa: PLR0917  positional: this is called for every command
         self, data: bytes, wanted: int, raws: tuple[bool, ...] | None, now: float, copy: Any = None, pairs: bool = False
@@ -157,7 +138,7 @@ class Link:
             if at <= now:
                 raise DeadlineExceeded("the deadline has passed")
             ends, by_deadline = at, True
-        is_idle = not self.calls
+        is_idle = self.calls.count == 0
         if is_idle:
             self.is_clean = True
             if now - self.received_at > GLANCE_SECONDS:
@@ -282,9 +263,9 @@ class Link:
             start = 0
             count += self.kept
             self.kept = 0
-            if self.partial == 0 and self.calls:
-                first = self.calls[0]
-                if first.pairs:
+            if self.partial == 0:
+                first = self.calls.first
+                if first is not None and first.pairs:
                     start = self.take_pairs(count)
             if start < count:
                 self.partial += count - start
@@ -301,9 +282,9 @@ class Link:
         Nobody is woken yet: what runs then may read into the buffer. A reply that is not here whole stays in the buffer when it is small.
         """
         start, calls = 0, self.calls
-        while start < count and calls:
-            call = calls[0]
-            if not call.pairs:
+        while start < count:
+            call = calls.first
+            if call is None or not call.pairs:
                 break
             found, end = read_pairs(self.buffer, start, count, self.is_text)
             if found is None:
@@ -328,7 +309,7 @@ class Link:
             while self.ready:
                 self.wake(self.ready.popleft())
             while not self.is_lost:
-                call = calls[0] if calls else None
+                call = calls.first
                 if call is None or call.raws is None:
                     reply = self.taken(True)
                 else:
@@ -401,8 +382,9 @@ class Link:
 
     def refuse(self, why: str) -> None:
         """End the connection because of the reply that is under way; only its caller hears why."""
-        if self.calls and self.calls[0].fate == WAITING:
-            self.calls[0].fate = TOO_LARGE
+        first = self.calls.first
+        if first is not None and first.fate == WAITING:
+            first.fate = TOO_LARGE
         self.lose(why)
 
     def arm(self, at: float, now: float) -> None:
@@ -417,9 +399,10 @@ class Link:
         """Let go those whose time is over; end the connection when the server has been silent for too long."""
         now = monotonic()
         self.timer_at = FOREVER
-        if not self.calls or self.is_lost:
+        first = self.calls.first
+        if first is None or self.is_lost:
             return
-        dead_at = max(self.received_at, self.calls[0].began) + self.patience
+        dead_at = max(self.received_at, first.began) + self.patience
         if dead_at <= now + 0.0005:
             self.expire(now)
             self.lose(f"the server is silent for {self.patience:g} s")

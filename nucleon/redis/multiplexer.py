@@ -288,6 +288,7 @@ class Multiplexer:
         """In a forked child: leave the parent's connections alone and begin without any."""
         for link in [*self.links, *self._old]:
             link.forget()
+            link.calls.clear()
         if self.copies is not None:
             self.copies.clear()
         self._old.clear()

@@ -2,19 +2,22 @@
 import cython
 from nucleon.redis.multiplexer cimport Multiplexer
 
+cdef object pack
+
 cdef class Plan:
     cdef public object callback
     cdef public tuple words
     cdef public bint is_kept, is_one_word, is_own, is_pairs, is_read, may_wait
 
 cdef class SharedCommands:
-    cdef public Multiplexer multiplexer
-    cdef public object callbacks, copies
-    cdef public Py_ssize_t large_bytes
-    cdef public dict plans
+    cdef public object name, _callbacks, _copies
+    cdef public Py_ssize_t calls, failures, _large_bytes
+    cdef public Multiplexer _multiplexer
+    cdef public dict _plans
+    cdef public str _prefix
 
     @cython.locals(plan=Plan, data=bytes)
-    cpdef object answer(self, tuple args, dict options)
+    cpdef object _answer(self, tuple args, dict options)
     cpdef Plan _plan(self, tuple args)
     cpdef object _answer_beside_copies(self, Plan plan, tuple args, bytes data, object raws)
     cpdef object _kept(self, tuple args, bytes data, object raws)

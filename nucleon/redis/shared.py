@@ -4,20 +4,23 @@ Written for the compiler: `shared.pxd` gives it C types; interpreted it does the
 """
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from redis import ResponseError
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
-from redis.exceptions import AuthenticationError, ReadOnlyError
+from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError
 
-from nucleon.redis.commands import BLOCKING, READS, is_stateful, seconds_on_server, spelled, words_of
+from nucleon.hooks import query_ended
+from nucleon.redis.border import problem_from
+from nucleon.redis.commands import BLOCKING, READS, is_read, is_stateful, seconds_on_server, spelled, words_of
 from nucleon.redis.copies import ASK_TO_TRACK, KEPT, RAW, WANTED, Copies, Copy, get_command, remaining_command
-from nucleon.redis.keys import keys_of
+from nucleon.redis.keys import keys_of, prefixed
 from nucleon.redis.multiplexer import Multiplexer, OtherThread
 from nucleon.redis.packing import pack
 
 ALONE = object()
-"""What `answer` gives for a command that needs a connection of its own."""
+"""What `_answer` gives for a command that needs a connection of its own."""
 THEIRS = "redis._parsers.response_callbacks"  # redis-py's own callback for HGETALL gives a dict, and nothing else
 
 
@@ -39,36 +42,84 @@ class Plan:
 
 
 class SharedCommands:
-    """Sends commands over the shared connections of a worker.
+    """The part of `Redis` that every command runs through; stands before redis-py's client, which has the commands themselves.
 
-    multiplexer: has the connections. callbacks: redis-py's, by the command's name; `plans` has to be cleared when they change. copies:
-    where replies are kept, if they are. large_bytes: a packed command that is longer goes alone.
+    calls, failures: how many commands were asked for, and how many of them failed.
     """
 
-    def __init__(self, multiplexer: Multiplexer, callbacks: Any, copies: Copies | None, large_bytes: int) -> None:
-        self.multiplexer = multiplexer
-        self.callbacks = callbacks
-        self.copies = copies
-        self.large_bytes = large_bytes
-        self.plans: dict[Any, Plan] = {}
+    name: str
+    calls: int
+    failures: int
+    _multiplexer: Multiplexer
+    _callbacks: Any
+    _copies: Copies | None
+    _plans: dict[Any, Plan]
+    _prefix: str
+    _large_bytes: int
 
-    def answer(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def _share(self, multiplexer: Multiplexer, callbacks: Any, copies: Copies | None, prefix: str, large_bytes: int) -> None:
+        """Begin anew. callbacks: redis-py's by the command's name; `_plans` is to be cleared when they change. copies: where replies are
+        kept. prefix: before all keys. large_bytes: a packed command that is longer goes alone."""
+        self._multiplexer = multiplexer
+        self._callbacks = callbacks
+        self._copies = copies
+        self._prefix = prefix
+        self._large_bytes = large_bytes
+        self._plans = {}
+
+    def get(self, name: Any) -> Any:
+        """Return the value of a key, or None: redis-py's method without what it prepares for a cache of its own."""
+        return self.execute_command("GET", name)
+
+    def set(self, name: Any, value: Any, *args: Any, **options: Any) -> Any:
+        """Set a key: redis-py's method, which has the options; without any there is nothing to look at."""
+        if args or options:
+            return super().set(name, value, *args, **options)  # type: ignore[misc]
+        return self.execute_command("SET", name, value)
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command and return its reply: what every method ends in."""
+        self.calls += 1
+        if self._prefix:
+            args = prefixed(args, self._prefix)
+        listeners = query_ended.listeners
+        started = monotonic() if listeners else 0.0
+        failed: Exception | None = None
+        try:
+            reply = self._answer(args, options)
+            return reply if reply is not ALONE else self._answer_alone(args, options)
+        except Exception as error:
+            self.failures += 1
+            failed = problem_from(error) if isinstance(error, RedisError) else None
+            if failed is None:
+                failed = error
+                raise
+            raise failed from error
+        finally:
+            for listener in listeners:
+                listener(resource=self.name, statement=str(args[0]), seconds=monotonic() - started, error=failed)
+
+    def with_prefix(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the command with the prefix of the settings before its keys."""
+        return prefixed(args, self._prefix) if self._prefix else args
+
+    def _answer(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Return the reply to a command, or `ALONE`. options: of redis-py's callbacks. Raises redis-py's errors and `DeadlineExceeded`."""
-        plan = self.plans.get(args[0])
+        plan = self._plans.get(args[0])
         if plan is None or plan.is_own or plan.may_wait:
             plan = self._plan(args)
             if plan.is_own or (plan.may_wait and seconds_on_server(args)):
                 return ALONE
         data = pack(args if plan.is_one_word else plan.words + args[1:])
-        if len(data) > self.large_bytes:
+        if len(data) > self._large_bytes:
             return ALONE
         raws = None
         if options:
             options.pop("keys", None)  # for redis-py's cache
             raws = (True,) if NEVER_DECODE in options else None
         try:
-            if self.copies is None:
-                reply = self.multiplexer.ask(data, 1, raws, plan.is_read, None, plan.is_pairs and raws is None)
+            if self._copies is None:
+                reply = self._multiplexer.ask(data, 1, raws, plan.is_read, None, plan.is_pairs and raws is None)
             else:
                 reply = self._answer_beside_copies(plan, args, data, raws)
         except OtherThread:
@@ -82,16 +133,24 @@ class SharedCommands:
             options.pop(EMPTY_RESPONSE, None)
         return plan.callback(reply, **options)
 
+    def _answer_alone(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Let redis-py do it over a connection that belongs to this command for as long as it takes."""
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[misc]
+        finally:
+            if self._copies is not None and not is_read(args[0]):
+                self.forget_written(args)
+
     def _plan(self, args: tuple[Any, ...]) -> Plan:
-        plan = Plan(args, self.callbacks.get(args[0], None))
+        plan = Plan(args, self._callbacks.get(args[0], None))
         if spelled(args) == spelled(args[:1]):  # CLIENT and its like, when split in two words, are looked at every time
-            self.plans[args[0]] = plan
+            self._plans[args[0]] = plan
         return plan
 
     def _refused(self, error: Exception, options: dict[str, Any]) -> Any:
         """What an error reply means: an answer for some, a reason to look for another server for others."""
         if isinstance(error, (ReadOnlyError, AuthenticationError)):
-            self.multiplexer.replace()  # a replica since a failover, or a password that is old
+            self._multiplexer.replace()  # a replica since a failover, or a password that is old
         elif EMPTY_RESPONSE in options and isinstance(error, ResponseError):
             return options[EMPTY_RESPONSE]
         raise error
@@ -101,15 +160,15 @@ class SharedCommands:
         if plan.is_kept:
             return self._kept(args, data, raws)
         if plan.is_read:
-            return self.multiplexer.ask(data, 1, raws, True)
+            return self._multiplexer.ask(data, 1, raws, True)
         try:
-            return self.multiplexer.ask(data, 1, raws, False)
+            return self._multiplexer.ask(data, 1, raws, False)
         finally:
             self.forget_written(args)
 
     def _kept(self, args: tuple[Any, ...], data: bytes, raws: tuple[bool, ...] | None) -> Any:
         """Return the reply to a read from its copy, or ask for it, so that there is one."""
-        copies, shared = self.copies, self.multiplexer
+        copies, shared = self._copies, self._multiplexer
         assert copies is not None
         if shared.is_elsewhere():
             raise OtherThread
@@ -127,15 +186,15 @@ class SharedCommands:
             copies.leave(copy)
 
     def copy_of(self, key: str) -> Copy | None:
-        """Return the copy of what GET gives for a key (with its prefix), as bytes; None when there is none that counts."""
-        if self.copies is None or self.multiplexer.is_elsewhere():
+        """Return the copy in this worker of what GET gives for a key, as bytes; None when there is none that counts."""
+        if self._copies is None or self._multiplexer.is_elsewhere():
             return None
-        return self.copies.find(get_command(self.copies.raw(key)) + RAW)
+        return self._copies.find(get_command(self._copies.raw(self._prefix + key)) + RAW)
 
     def forget_written(self, *commands: tuple[Any, ...]) -> None:
         """Forget copies of the keys that commands of ours have written, before the notice of the server comes."""
-        copies = self.copies
-        if copies is not None and not self.multiplexer.is_elsewhere():
+        copies = self._copies
+        if copies is not None and not self._multiplexer.is_elsewhere():
             for args in commands:
                 keys = keys_of(args)
                 copies.forget(keys if keys is None else [copies.raw(key) for key in keys])

@@ -1,0 +1,21 @@
+# C types for commands on their way; the code itself is in calls.py, and runs without this file.
+import cython
+
+@cython.freelist(64)
+@cython.no_gc  # in no circle: its greenlet is let go when it is woken
+cdef class Call:
+    cdef public Call next
+    cdef public Py_ssize_t size, wanted
+    cdef public object raws, reply, greenlet, copy
+    cdef public list replies
+    cdef public double began, ends
+    cdef public bint by_deadline, pairs
+    cdef public int fate
+
+@cython.final
+cdef class CallQueue:
+    cdef public Call first, last
+    cdef public Py_ssize_t count
+
+    cpdef object append(self, Call call)
+    cpdef Call popleft(self)
