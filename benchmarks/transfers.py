@@ -1,11 +1,13 @@
-"""10 MB up and down, beside nginx: CPU for each MB, and the most memory that the server held meanwhile.
+"""10 MB up and down, plain, chunked and over TLS, beside nginx: CPU for each MB, and the most memory that the server held meanwhile.
 
     python benchmarks/transfers.py --peers-python bench/bin/python [--seconds 2] [--rounds 3] [--only nucleon] [--loads file]
 
 All servers run at once, on core 0; only one is loaded at a time, round after round, and a cell is the median of its rounds. The client
 has four connections in as many threads on the last core. nginx has no way to take a body and be done with it, so there are three rows:
 `return` (nginx reads and drops 4 KB at a time), `mirror` (reads into one buffer of 16 MB, the whole body is in memory) and `PUT` (to a
-file on tmpfs). "of nginx" compares with the cheapest row of nginx. `benchmarks/http.py` prints this table behind its own.
+file on tmpfs). "of nginx" compares with the cheapest row of nginx. Chunks are of 8 or 64 KB, as clients make them; "whole" is one
+`read()`, the other uploads read 64 KB at a time. TLS needs trustme, and is 1.3 with the ciphers that OpenSSL prefers.
+`benchmarks/http.py` prints this table behind its own.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import statistics
 import sys
 import tempfile
@@ -36,7 +39,7 @@ http {{
   client_body_temp_path {folder}/body; default_type application/octet-stream; keepalive_requests 1000000000;
   proxy_temp_path {folder}/1; fastcgi_temp_path {folder}/2; uwsgi_temp_path {folder}/3; scgi_temp_path {folder}/4;
   server {{
-    listen 127.0.0.1:{port};
+    listen 127.0.0.1:{port}{tls};
     location = /file {{ alias {folder}/file; }}
     location = /return {{ return 200 "done"; }}
     location = /mirror {{
@@ -58,15 +61,23 @@ class Transfer:
     head: bytes
     body: bytes = b""
     answer_bytes: int = 0
+    is_secret: bool = False
 
 
 def download(path: str, name: str) -> Transfer:
     return Transfer(name, b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode(), answer_bytes=SIZE)
 
 
-def upload(path: str, name: str = "upload", method: str = "POST") -> Transfer:
+def upload(path: str, name: str = "upload", method: str = "POST", is_secret: bool = False) -> Transfer:
     head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: {SIZE}\r\n\r\n"
-    return Transfer(name, head.encode(), bytes(SIZE))
+    return Transfer(name, head.encode(), bytes(SIZE), is_secret=is_secret)
+
+
+def chunked(path: str, name: str, chunk_bytes: int, is_secret: bool = False) -> Transfer:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sizes = [min(chunk_bytes, SIZE - at) for at in range(0, SIZE, chunk_bytes)]
+    body = b"".join(b"%x\r\n%b\r\n" % (size, bytes(size)) for size in sizes) + b"0\r\n\r\n"
+    return Transfer(name, head.encode(), body, is_secret=is_secret)
 
 
 @dataclass
@@ -82,16 +93,51 @@ class Row:
 
 
 OURS = [download("/file", "file"), download("/memory", "memory"), download("/stream", "stream"), upload("/upload")]
+CHUNKED = [chunked("/upload", "chunked 8 KB", 8_192), chunked("/upload", "chunked 64 KB", 65_536)]
+WHOLE = [upload("/whole", "upload, whole"), chunked("/whole", "chunked 64 KB, whole", 65_536)]
+SECRET = [
+    upload("/upload", "TLS upload", is_secret=True), chunked("/upload", "TLS chunked 64 KB", 65_536, is_secret=True),
+    upload("/whole", "TLS upload, whole", is_secret=True), chunked("/whole", "TLS chunked 64 KB, whole", 65_536, is_secret=True),
+]  # fmt: skip
 SERVERS: dict[str, tuple[list[str], tuple[str, ...], list[Transfer]]] = {
-    "nucleon": (["transfer.py", "PORT", "nucleon", "FILE"], (), OURS),
-    "bjoern": (["transfer.py", "PORT", "bjoern", "FILE"], ("bjoern",), OURS),
-    "fastpysgi": (["transfer.py", "PORT", "fastpysgi", "FILE"], ("fastpysgi",), OURS),
+    "nucleon": (["transfer.py", "PORT", "nucleon", "FILE"], (), OURS + CHUNKED + WHOLE),
+    "nucleon, TLS": (["transfer.py", "PORT", "nucleon", "FILE", "CHAIN"], (), SECRET),
+    "bjoern": (["transfer.py", "PORT", "bjoern", "FILE"], ("bjoern",), OURS + CHUNKED),
+    "fastpysgi": (["transfer.py", "PORT", "fastpysgi", "FILE"], ("fastpysgi",), OURS + CHUNKED),
     "nginx, sendfile": (["on"], (), [download("/file", name) for name in ("file", "memory", "stream")]),
     "nginx, without": (["off"], (), [download("/file", name) for name in ("file", "memory", "stream")]),
-    "nginx, return": (["on"], (), [upload("/return")]),
-    "nginx, mirror": (["on"], (), [upload("/mirror")]),
+    "nginx, return": (
+        ["on"], (), [upload("/return"), chunked("/return", "chunked 8 KB", 8_192), chunked("/return", "chunked 64 KB", 65_536)]
+    ),
+    "nginx, mirror": (
+        ["on"], (), [upload("/mirror", name) for name in ("upload", "upload, whole")] + [chunked("/mirror", "chunked 64 KB, whole", 65_536)]
+    ),
+    "nginx, return, TLS": (
+        ["on"], (), [upload("/return", "TLS upload", is_secret=True), chunked("/return", "TLS chunked 64 KB", 65_536, is_secret=True)]
+    ),
+    "nginx, mirror, TLS": (["on"], (), [upload("/mirror", name, is_secret=True) for name in ("TLS upload", "TLS upload, whole")]),
     "nginx, PUT": (["on"], (), [upload("/put/THREAD", method="PUT")]),
 }
+
+
+def connected(port: int, is_secret: bool) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    if not is_secret:
+        return connection
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(connection)
+
+
+def certify(folder: Path) -> Path:
+    """Write a chain with its key, in one file."""
+    import trustme
+
+    leaf = trustme.CA().issue_cert("localhost")
+    chain = folder / "chain.pem"
+    chain.write_bytes(leaf.private_key_and_cert_chain_pem.bytes())
+    return chain
 
 
 def exchange(port: int, transfer: Transfer, ends_at: float, number: int) -> int:
@@ -99,7 +145,7 @@ def exchange(port: int, transfer: Transfer, ends_at: float, number: int) -> int:
     buffer = memoryview(bytearray(PIECE))
     count = 0
     request = transfer.head.replace(b"THREAD", b"%d" % number)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with connected(port, transfer.is_secret) as connection:
         while time.monotonic() < ends_at:
             connection.sendall(request)
             if transfer.body:
@@ -171,13 +217,17 @@ def start(stack: ExitStack, name: str, folder: Path, peers_python: str) -> tuple
         place = folder / f"nginx-{port}"
         (place / "put").mkdir(parents=True)
         os.link(folder / "file", place / "file")
-        (place / "nginx.conf").write_text(NGINX.format(folder=place, sendfile=words[0], port=port))
+        chain = folder / "chain.pem"
+        tls = f" ssl; ssl_certificate {chain}; ssl_certificate_key {chain}" if name.endswith("TLS") else ""
+        (place / "nginx.conf").write_text(NGINX.format(folder=place, sendfile=words[0], port=port, tls=tls))
         command = [program, "-e", "stderr", "-p", str(place), "-c", str(place / "nginx.conf")]
         return stack.enter_context(running(command, port, place, dict(os.environ))), port
-    python = sys.executable if name == "nucleon" else peers_python
-    if name != "nucleon" and not is_installed(python, needs):
+    is_ours = name.startswith("nucleon")
+    python = sys.executable if is_ours else peers_python
+    if not is_ours and not is_installed(python, needs):
         return None
-    command = [python, *(word.replace("PORT", str(port)).replace("FILE", str(folder / "file")) for word in words)]
+    given = {"PORT": str(port), "FILE": str(folder / "file"), "CHAIN": str(folder / "chain.pem")}
+    command = [python, *(given.get(word, word) for word in words)]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     return stack.enter_context(running(command, port, HERE / "apps", environment)), port
 
@@ -189,6 +239,7 @@ def measured(peers_python: str, only: str, loads: str, seconds: float, rounds: i
     with tempfile.TemporaryDirectory(dir=memory) as made, ExitStack() as stack:
         folder = Path(made)
         (folder / "file").write_bytes(bytes(SIZE))
+        certify(folder)
         started: dict[str, tuple[int, int]] = {}
         for name, (_, _, transfers) in SERVERS.items():
             wanted = [Row(name, transfer) for transfer in transfers if re.search(loads, transfer.name)]

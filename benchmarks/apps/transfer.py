@@ -1,10 +1,11 @@
-"""A WSGI application that sends and takes large bodies: `python transfer.py PORT nucleon|bjoern|fastpysgi FILE`."""
+"""A WSGI application that sends and takes large bodies: `python transfer.py PORT nucleon|bjoern|fastpysgi FILE [CHAIN]`."""
 
 import sys
 from pathlib import Path
 
 PIECE = 65_536
 FILE = sys.argv[3] if len(sys.argv) > 3 else ""
+CHAIN = sys.argv[4] if len(sys.argv) > 4 else ""
 SIZE = 10_000_000
 WHOLE = bytes(SIZE)
 PLAIN = [("Content-Type", "application/octet-stream"), ("Content-Length", str(SIZE))]
@@ -28,8 +29,9 @@ def received(source):
 
 def app(environ, start_response):
     path = environ["PATH_INFO"]
-    if path == "/upload":
-        body = b"%d" % received(environ["wsgi.input"])
+    if path in ("/upload", "/whole"):
+        source = environ["wsgi.input"]
+        body = b"%d" % (received(source) if path == "/upload" else len(source.read()))
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
         return [body]
     start_response("200 OK", PLAIN)
@@ -46,10 +48,12 @@ def serve_ours(port):
     from nucleon import green
 
     green.patch()
+    from nucleon.process import keep_freed_memory
     from nucleon.server import Server, Settings
 
+    keep_freed_memory()  # as workers do
     with socket.create_server(("127.0.0.1", port), backlog=1024) as listener:
-        server = Server(app, Settings(body_bytes=2 * SIZE))
+        server = Server(app, Settings(body_bytes=2 * SIZE, tls_certificate=CHAIN))
         server.add_listener(listener)
         server.serve_forever()
 

@@ -3,7 +3,7 @@
 from time import monotonic as now
 from time import time
 
-__all__ = ["begins", "ends", "now", "second"]
+__all__ = ["begins", "ends", "move", "now", "second"]
 
 
 def second() -> int:
@@ -19,3 +19,9 @@ def begins(data: bytes, at: int, word: bytes) -> bool:
 def ends(data: bytes, word: bytes) -> bool:
     """Tell whether data ends with a word."""
     return data.endswith(word)
+
+
+def move(place: bytes | bytearray, to: int, at: int, count: int) -> None:
+    """Move `count` bytes inside of `place`, from `at` to `to`; the places may overlap."""
+    assert isinstance(place, bytearray)  # compiled blocks are bytes that nobody has seen yet
+    place[to : to + count] = place[at : at + count]

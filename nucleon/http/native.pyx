@@ -1,6 +1,6 @@
 """Clocks and comparisons by the C library: what `native.py` does interpreted."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memmove
 from libc.time cimport time
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
@@ -27,3 +27,9 @@ cpdef bint ends(bytes data, bytes word) noexcept:
     """Tell whether data ends with a word."""
     cdef Py_ssize_t at = PyBytes_GET_SIZE(data) - PyBytes_GET_SIZE(word)
     return at >= 0 and memcmp(PyBytes_AS_STRING(data) + at, PyBytes_AS_STRING(word), PyBytes_GET_SIZE(word)) == 0
+
+
+cpdef object move(object place, Py_ssize_t to, Py_ssize_t at, Py_ssize_t count):
+    """Move `count` bytes inside of `place`, from `at` to `to`; the places may overlap."""
+    cdef char *octets = place
+    memmove(octets + to, octets + at, count)

@@ -10,3 +10,5 @@ TARGET = bytes(1 if 0x21 <= octet <= 0x7E and octet != 0x23 else 0 for octet in 
 """Visible ASCII; "#" never belongs into a request target."""
 PATH = bytes(0 if octet == 0x3F or not TARGET[octet] else 3 if octet == 0x25 else 1 for octet in range(256))
 """The same without "?"; 3 for "%"."""
+DIGIT = bytes(b"0123456789abcdef".find(bytes((octet,)).lower()) % 256 for octet in range(256))
+"""The value of a hexadecimal digit; 255 for what is none."""

@@ -156,7 +156,7 @@ class Request:
         taken: list[bytes] = []
         size = 0
         while size <= limit_bytes:
-            piece = reader.read(min(65536, limit_bytes + 1 - size))
+            piece = reader.read(limit_bytes + 1 - size)
             if not piece:
                 return b"".join(taken)
             taken.append(piece)

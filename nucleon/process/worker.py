@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from nucleon.errors import SetupError
+from nucleon.process.heap import keep_freed_memory
 
 Work = Callable[[list[socket.socket]], None]
 
@@ -32,7 +33,7 @@ def ready() -> None:
 
 
 def become_worker(report: int, master: int) -> None:
-    """Turn a fresh fork into a worker: signals as in a new process, no life after the master's.
+    """Turn a fresh fork into a worker: signals as in a new process, no life after the master's, freed memory kept for the next request.
 
     report: the writing end of the pipe to the master. SIGINT is ignored, because a terminal sends it to the whole group
     and the master answers it with SIGTERM to its workers.
@@ -46,6 +47,7 @@ def become_worker(report: int, master: int) -> None:
     atexit._clear()  # the master's exit functions are the master's
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    keep_freed_memory()
     if os.getppid() != master:  # it went before the line above
         os._exit(1)
 

@@ -1,13 +1,16 @@
 """The body of a request, read on the greenlet that asks for it."""
 
 from nucleon.errors import BadRequest, Problem
-from nucleon.http import ChunkedDecoder, MalformedInput
+from nucleon.http import MalformedInput
+from nucleon.http.chunks import ChunkedDecoder
 from nucleon.http.head import RequestHead
 from nucleon.server.connection import Connection
 from nucleon.server.problems import RequestTimeout, problem_from
-from nucleon.server.wire import Block
+from nucleon.server.wire import ROOM_BYTES, Block
 
 _TURN_BYTES = 1_048_576  # of a body that comes faster than it is read; then the others have their turn
+_CHUNKS_BYTES = 262_144  # of chunks at a time: their bytes are moved together while the caches have them
+_AHEAD_BYTES = 4096  # room for the framing of chunks, and for what a reader of small pieces will ask for next
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -20,9 +23,11 @@ class Body:
     )  # fmt: skip
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
+        """_left: bytes that Content-Length still announces, or the most that chunks may bring. _held: read ahead."""
         self._connection = connection
-        self._decoder = ChunkedDecoder(connection.server.limits, head.size) if head.chunked else None
-        self._left = head.content_length
+        limits = connection.server.limits
+        self._decoder = ChunkedDecoder(limits, head.size) if head.chunked else None
+        self._left = limits.body_bytes if head.chunked else head.content_length
         self._held = b""
         self._owes_continue = head.expects_continue
         self._turn_bytes = 0
@@ -33,71 +38,119 @@ class Body:
 
     def read(self, size: int = -1, /) -> bytes:
         """Return `size` bytes (all that is left for -1), fewer only at the end. Raises `Problem`: 400, 408, 413, 431."""
-        if self._decoder is None and self._connection.wire.is_plain:
-            return self._read_known(self._left if size < 0 or size > self._left else size)
-        pieces, have = [self._held] if self._held else [], len(self._held)
-        while size < 0 or have < size:
-            piece = self._more()
-            if not piece:
-                break
-            pieces.append(piece)
-            have += len(piece)
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if size < 0 or have <= size:
-            self._held = b""
-            return data
-        self._held = data[size:]
-        return data[:size]
-
-    def _read_known(self, size: int) -> bytes:
-        """Return `size` bytes of those that Content-Length has announced, received where they will stay. Raises `Problem`."""
         if self.broken is not None:
             raise self.broken
-        connection = self._connection
-        data = connection.pending
-        have = min(len(data), size)
-        if have:
-            self._owes_continue = False
-            self._take_note(have)
-        connection.pending = data[have:]
-        if have == size:
-            return data[:have]
-        block = Block(size)
-        block.add(data)
+        held = self._held
+        most = len(held) + self._left
+        wanted = most if size < 0 or size > most else size
+        if wanted <= len(held) and (size >= 0 or self._left == 0):
+            self._held = held[wanted:]
+            return held[:wanted]
+        if self._decoder is None and not held and len(self._connection.pending) >= wanted:
+            return self._taken(wanted)
         try:
-            self._fill(block)
+            return self._received(wanted, most, size < 0)
         except BaseException:
             if self.broken is None:  # what has been read is lost: who catches this must not go on in the middle
                 self.broken = BadRequest("reading the body was interrupted")
             raise
+
+    def _taken(self, wanted: int) -> bytes:
+        """Return bytes that Content-Length has announced and that are here."""
+        connection = self._connection
+        data = connection.pending
+        connection.pending = data[wanted:]
+        self._owes_continue = False
+        self._take_note(wanted)
+        return data[:wanted]
+
+    def _received(self, wanted: int, most: int, is_all: bool) -> bytes:
+        """Return what has been read ahead and what comes, received where it will stay. Raises `Problem`."""
+        connection = self._connection
+        held, self._held = self._held, b""
+        decoder = self._decoder
+        if decoder is not None:
+            pending = len(connection.pending)
+            block = Block(wanted + _AHEAD_BYTES, len(held) + pending + _AHEAD_BYTES if pending else ROOM_BYTES)
+        else:
+            block = Block(min(most, max(wanted, _AHEAD_BYTES)))
+        block.add(held)
+        if decoder is None:
+            while block.filled < wanted:
+                self._receive(block)
+        else:
+            while not decoder.done and (is_all or block.filled < wanted):
+                self._receive_chunks(block, decoder)
+            if decoder.done:
+                connection.pending = decoder.rest + connection.pending
+                decoder.rest = b""
+                self._left = 0
+        if not connection.wire.is_plain:
+            connection.pending += connection.wire.rest()
+        if block.filled > wanted:
+            self._held = block.cut(wanted)
         return block.take()
 
-    def _fill(self, block: Block) -> None:
-        """Receive until the block is full; after each megabyte the others have their turn."""
+    def _receive(self, block: Block) -> int:
+        """Put into the block what is here, and return how much that was, or wait. After each megabyte the others have their turn."""
         connection = self._connection
-        while block.filled < block.size:
-            count = -1 if self._owes_continue or self._turn_bytes >= _TURN_BYTES else block.receive(connection.wire)
-            if count > 0:
-                self._take_note(count)
-            elif count < 0:
-                self._wait(True)
-            else:
-                connection.eof = True
-                self._end_with("ended")
+        if self._turn_bytes >= _TURN_BYTES:
+            self._turn_bytes = 0
+            connection.give_way()
+        data = connection.pending
+        if data:
+            count = block.add(data)
+            connection.pending = data[count:]
+            self._owes_continue = False
+        elif self._owes_continue:
+            count = -1
+        else:
+            count = block.receive(connection.wire, _TURN_BYTES if self._decoder is None else _CHUNKS_BYTES)
+        if count < 0:
+            self._turn_bytes = 0
+            self._wait()
+            return 0
+        if count == 0:
+            connection.eof = True
+            self._end_with("ended")
+        self._take_note(count)
+        return count
+
+    def _receive_chunks(self, block: Block, decoder: ChunkedDecoder) -> None:
+        start = block.filled
+        if self._receive(block):
+            try:
+                block.unframe(decoder, start)
+            except MalformedInput as wrong:
+                self.broken = problem_from(wrong)
+                raise self.broken from None
 
     def _take_note(self, count: int) -> None:
-        self._left -= count
+        if self._decoder is None:
+            self._left -= count
         self.received_bytes += count
         self._turn_bytes += count
 
     def is_finished(self) -> bool:
         """Consume what is already here, without waiting, and tell whether that was all of it."""
-        try:
-            while not self._ended() and self._connection.pending:
-                self._decode()
-        except Problem:
+        if self.broken is not None:
             return False
-        return self._ended() and self.broken is None
+        connection = self._connection
+        data = connection.pending
+        decoder = self._decoder
+        if decoder is None:
+            have = min(len(data), self._left)
+            connection.pending = data[have:]
+            self._left -= have
+            return self._left == 0
+        if data and not decoder.done:
+            try:
+                decoder.receive(data)
+            except MalformedInput as wrong:
+                self.broken = problem_from(wrong)
+                return False
+            connection.pending = decoder.rest
+        return decoder.done
 
     def is_late(self, instant: float) -> bool:
         """Tell whether the wait that is going on has lasted too long."""
@@ -105,28 +158,14 @@ class Body:
         allowed = settings.body_seconds + self.received_bytes / settings.body_bytes_per_second
         return self.waited_seconds + instant - self.waits_since > allowed
 
-    def _ended(self) -> bool:
-        return self._left == 0 if self._decoder is None else self._decoder.done
-
-    def _more(self) -> bytes:
-        if self.broken is not None:
-            raise self.broken
-        connection = self._connection
-        while not self._ended():
-            if not connection.pending:
-                self._wait(False)
-            piece = self._decode()
-            if piece:
-                return piece
-        return b""
-
-    def _wait(self, is_filling: bool) -> None:
-        self._turn_bytes = 0
+    def _wait(self) -> None:
         connection = self._connection
         if self._owes_continue:
             self._owes_continue = False
             connection.send(_CONTINUE)
-        self._end_with(connection.wait_for_input(self, is_filling))
+            if connection.pending:
+                return  # it came while the client took this
+        self._end_with(connection.wait_for_input(self))
 
     def _end_with(self, outcome: str) -> None:
         """Raise when a wait has not ended with input: the body is broken then."""
@@ -136,22 +175,3 @@ class Body:
             self.broken = BadRequest("the connection ended within the body")
         if self.broken is not None:
             raise self.broken
-
-    def _decode(self) -> bytes:
-        connection = self._connection
-        data, connection.pending = connection.pending, b""
-        self._owes_continue = False
-        self.received_bytes += len(data)
-        if self._decoder is None:
-            piece = data[: self._left]
-            connection.pending = data[self._left :]
-            self._left -= len(piece)
-            return piece
-        try:
-            piece = self._decoder.receive(data)
-        except MalformedInput as wrong:
-            self.broken = problem_from(wrong)
-            raise self.broken from None
-        if self._decoder.done:
-            connection.pending = self._decoder.rest
-        return piece

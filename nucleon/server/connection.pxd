@@ -23,7 +23,6 @@ cdef class Connection:
     cdef public bint eof
     cdef public RequestHead head
     cdef public bytes held
-    cdef public bint is_filling
     cdef public bint is_idle
     cdef public bint late
     cdef public bint may_hold
@@ -48,6 +47,7 @@ cdef class Connection:
     cdef object _take(self, bytes data)
     cdef object _read_on(self)
     cdef object _watch(self)
+    cpdef object give_way(self)
     cpdef object linger(self)
     cpdef object close(self)
     @cython.locals(head=RequestHead, is_last=bint)

@@ -4,7 +4,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-from gevent import get_hub, getcurrent, sleep
+from gevent import get_hub, getcurrent
 
 from nucleon.errors import Problem, Unavailable
 from nucleon.http import MalformedInput, reply_head
@@ -38,13 +38,13 @@ class Connection:
     pending: bytes received and not used yet. worker: what runs the request. waiting: the greenlet that waits for the client.
     since: the tick at which the current wait began; is_idle: it is for the next request, not for the rest of a head.
     may_hold: the answer may wait in `held` for those behind it. early: the body whose head left before the application returned.
-    is_events: the answer is a stream of events, which has no end of its own. is_filling: the body that waits takes from the wire itself.
+    is_events: the answer is a stream of events, which has no end of its own. body: the one that waits; it takes from the wire itself.
     The callbacks run in the hub.
     """
 
     __slots__ = (
         "_dropped_bytes", "_head_seen", "_is_watched", "_paused", "_slow_bytes", "_slow_ticks", "body", "early", "eof", "head", "held",
-        "is_events", "is_filling", "is_idle", "late", "may_hold", "overdue_at", "peer", "pending", "scheme", "server", "since", "state",
+        "is_events", "is_idle", "late", "may_hold", "overdue_at", "peer", "pending", "scheme", "server", "since", "state",
         "waiting", "wire", "worker",
     )  # fmt: skip
 
@@ -63,7 +63,6 @@ class Connection:
         self.eof = False
         self.late = False
         self.is_idle = False
-        self.is_filling = False
         self.may_hold = False
         self.since = server.tick
         self.head: RequestHead | None = None
@@ -103,7 +102,7 @@ class Connection:
 
     def on_readable(self) -> None:
         """Take what has come, or let the body that waits take it. Runs in the hub."""
-        if self.is_filling:
+        if self.body is not None:
             self.waiting.switch()
             return
         if self._paused:
@@ -144,9 +143,6 @@ class Connection:
             self.eof = True
         if self.eof and self._is_in_vain():
             self.worker.leave()
-            return
-        if self.waiting is not None and self.body is not None:
-            self.waiting.switch()
 
     def _is_in_vain(self) -> bool:
         """Tell whether nobody will read the answer to a request that changes nothing.
@@ -238,28 +234,24 @@ class Connection:
             return
         self.linger()
 
-    def wait_for_input(self, body: "Body", is_filling: bool) -> str:
-        """Wait until `pending` has something: "ready", "late" or "ended". Called by the worker greenlet.
+    def wait_for_input(self, body: "Body") -> str:
+        """Wait until the wire may have something, or its end: "ready", "late" or "ended". Called by the worker greenlet.
 
-        is_filling: the body takes from the wire itself, and `pending` stays as it is; "ready" may also mean that the end has come.
+        The body takes from the wire itself, and `pending` stays as it is: it is empty.
         """
         self._paused = False
         if self.eof:
             return "ended"
         self._read_on()
         self.body = body
-        self.is_filling = is_filling
         self.waiting = getcurrent()
         body.waits_since = began = now()
         try:
             get_hub().switch()
         finally:
             self.waiting = self.body = None
-            self.is_filling = False
             body.waited_seconds += now() - began
-        if self.late:
-            return "late"
-        return "ready" if self.pending or is_filling else "ended"
+        return "late" if self.late else "ready"
 
     def send(self, data: bytes) -> None:
         """Send all of data, waiting for the client to take it. Raises `Gone`. Called by the worker greenlet."""
@@ -352,8 +344,16 @@ class Connection:
             self._slow_bytes += sent
             if turn >= _FILE_TURN_BYTES:
                 turn = 0
-                sleep(0)
+                self.give_way()
         return size - (ends - start)
+
+    def give_way(self) -> None:
+        """Let the loop look at all sockets, then go on. `gevent.sleep(0)` would go on up to 50 times before it looks at any."""
+        timer = self.server.loop.timer(0)
+        try:
+            get_hub().wait(timer)
+        finally:
+            timer.close()
 
     def _wait_for_room(self) -> None:
         watcher = self.server.loop.io(self.wire.fd, _WRITE)

@@ -79,6 +79,7 @@ def _reason(error: Exception) -> str:
     return str(reason).replace("_", " ").lower()
 
 
+_LEAST_INTAKE_BYTES = 32_768  # less than a record, which has 16,645 bytes at most (RFC 8446 5.2), could not be decrypted
 _PIECE_BYTES = 65_536  # so much is encrypted at a time: what the kernel does not take of it is held
 _NOT_TLS = b"This port speaks TLS: write https:// in front of the address.\n"
 _PLAIN_ANSWER = (
@@ -100,7 +101,7 @@ class TlsWire(Wire):
     the end of the connection.
     """
 
-    __slots__ = ("_incoming", "_is_shaken", "_outgoing", "_peer", "_taken", "_tls", "_unsent")
+    __slots__ = ("_has_more", "_incoming", "_is_shaken", "_outgoing", "_peer", "_taken", "_tls", "_unsent")
 
     def __init__(self, fd: int, family: int, context: ssl.SSLContext, peer: str) -> None:
         super().__init__(fd, family)
@@ -109,6 +110,7 @@ class TlsWire(Wire):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._peer = peer
         self._is_shaken = False
+        self._has_more = False  # OpenSSL may hold bytes that have come
         self._unsent = b""
         self._taken = 0
 
@@ -143,6 +145,53 @@ class TlsWire(Wire):
         except ssl.SSLZeroReturnError:
             pass
         return b"".join(pieces)
+
+    def receive_into(self, place: memoryview) -> int:
+        """Take decrypted bytes, at most as much as there is place for, and return how much; 0 at the end, -1 for nothing yet.
+
+        When the place is full there may be more, which the next call or `rest` takes: the socket does not tell about it again.
+        """
+        try:
+            if self._has_more and (count := self._decrypted_into(place)) >= 0:
+                return count
+            intake = memoryview(bytearray(min(RECEIVE_BYTES, max(_LEAST_INTAKE_BYTES, len(place)))))
+            received = super().receive_into(intake)
+            if received <= 0:
+                return received
+            self._incoming.write(intake[:received])
+            return self._decrypted_into(place)
+        except ssl.SSLError as error:
+            self._tell(error)
+            return 0
+        finally:
+            self._flush()
+
+    def _decrypted_into(self, place: memoryview) -> int:
+        """Decrypt what is here, as far as there is place for it. As `receive_into`. Raises `ssl.SSLError`."""
+        filled = 0
+        self._has_more = True
+        try:
+            while filled < len(place):
+                count = int(self._tls.read(len(place) - filled, place[filled:]))  # a number, not bytes, when there is a place
+                if not count:
+                    break
+                filled += count
+        except ssl.SSLWantReadError:
+            self._has_more = False
+            return filled or -1
+        except ssl.SSLZeroReturnError:
+            pass
+        return filled
+
+    def rest(self) -> bytes:
+        """Return what `receive_into` had no place for: at most what it takes from the socket at a time, and the begin of a record."""
+        if not self._has_more:
+            return b""
+        self._has_more = False
+        try:
+            return self._decrypted()
+        except ssl.SSLError:
+            return b""  # nothing, or what the next call will fail of again
 
     def _tell(self, error: ssl.SSLError) -> None:
         log.info("TLS with %s failed: %s", self._peer or "unix", _reason(error))

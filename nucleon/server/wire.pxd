@@ -1,4 +1,5 @@
 from cpython.object cimport PyObject
+from nucleon.http.chunks cimport ChunkedDecoder
 
 cdef extern from "sys/epoll.h" nogil:
     ctypedef union epoll_data_t:
@@ -31,6 +32,9 @@ cdef class Wire:
     cdef readonly bint is_reset
     cpdef object begin(self, int fd, int family)
     cpdef bytes receive(self)
+    cdef Py_ssize_t receive_at(self, char *place, Py_ssize_t size) except -2
+    cpdef Py_ssize_t receive_into(self, object place) except -2
+    cpdef bytes rest(self)
     cpdef Py_ssize_t send(self, bytes data, Py_ssize_t start) except -1
     cpdef Py_ssize_t send_last(self, bytes data) except -1
     cpdef Py_ssize_t send_both(self, bytes head, bytes body) except -1
@@ -42,8 +46,11 @@ cdef class Block:
     cdef Py_ssize_t _room
     cdef readonly Py_ssize_t filled
     cdef readonly Py_ssize_t size
-    cpdef object add(self, bytes data)
-    cpdef Py_ssize_t receive(self, Wire wire) except -2
+    cdef object _grow(self)
+    cpdef Py_ssize_t add(self, bytes data) except -1
+    cpdef Py_ssize_t receive(self, Wire wire, Py_ssize_t most) except -2
+    cpdef object unframe(self, ChunkedDecoder decoder, Py_ssize_t start)
+    cpdef bytes cut(self, Py_ssize_t size)
     cpdef bytes take(self)
 
 cdef class Edges:

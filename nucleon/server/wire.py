@@ -11,7 +11,11 @@ from contextvars import Context
 from gevent import getcurrent
 from gevent.monkey import get_original
 
+from nucleon.http.chunks import ChunkedDecoder
+
 RECEIVE_BYTES = 65_536
+ROOM_BYTES = 262_144
+_LEAST_ROOM = 4096
 _INPUT = select.EPOLLIN | select.EPOLLRDHUP
 _ENDS = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
@@ -29,7 +33,7 @@ def accept(listener: _socket.socket) -> tuple[int, str] | None:
 class Wire:
     """A connected stream socket that never blocks. Closing it is the owner's duty.
 
-    is_plain: the bytes of the socket are those of the caller, so `send_file` and `Block` can be used. is_drained: the last call that
+    is_plain: the bytes of the socket are those of the caller, so `send_file` can be used. is_drained: the last call that
     received has taken all there was. is_ending: the peer has ended or reset, though there may be bytes before that.
     """
 
@@ -62,11 +66,21 @@ class Wire:
             return b""
 
     def receive_into(self, place: memoryview) -> int:
-        """Take what has come, at most as much as there is place for. Raises `OSError`. For `Block`."""
+        """Take what has come, at most as much as there is place for, and return how much; 0 at the end (`is_reset`), -1 for nothing yet."""
         self.is_drained = True
-        count = self._socket.recv_into(place)
+        try:
+            count = self._socket.recv_into(place)
+        except (BlockingIOError, InterruptedError):
+            return -1
+        except OSError:
+            self.is_reset = True
+            return 0
         self.is_drained = not count or (count < len(place) and not self.is_ending)
         return count
+
+    def rest(self) -> bytes:
+        """Return what `receive_into` has taken and had no place for: nothing, on a plain wire it stays in the kernel."""
+        return b""
 
     def send(self, data: bytes, start: int) -> int:
         """Send `data[start:]` and return how many bytes were taken, 0 when there is no room now. Raises `OSError`."""
@@ -110,33 +124,42 @@ class Block:
 
     __slots__ = ("_data", "filled", "size")
 
-    def __init__(self, size: int) -> None:
-        """size: how many bytes it will be."""
+    def __init__(self, size: int, room: int = ROOM_BYTES) -> None:
+        """size: how many bytes it can be. room: for how many there is memory to begin with."""
         self.size = size
         self.filled = 0
-        self._data = bytearray(min(size, 262_144))
+        self._data = bytearray(min(size, room))
 
-    def add(self, data: bytes) -> None:
-        """Put bytes behind those that are here, at most as many as there is room for."""
+    def _grow(self) -> None:
+        room = len(self._data)
+        if room - self.filled < _LEAST_ROOM and room < self.size:
+            self._data.extend(bytes(min(self.size, max(ROOM_BYTES, 2 * room)) - room))
+
+    def add(self, data: bytes) -> int:
+        """Put bytes behind those that are here, and return how many there was room for."""
+        self._grow()
         count = min(len(data), len(self._data) - self.filled)
         self._data[self.filled : self.filled + count] = data[:count]
         self.filled += count
-
-    def receive(self, wire: Wire) -> int:
-        """Take what has come, and return how much; 0 when the peer has ended or reset (`is_reset`); -1 when nothing has come."""
-        room = len(self._data)
-        if self.filled == room:
-            self._data.extend(bytes(min(self.size - room, room)))
-        try:
-            with memoryview(self._data) as place:
-                count = wire.receive_into(place[self.filled :])
-        except (BlockingIOError, InterruptedError):
-            return -1
-        except OSError:
-            wire.is_reset = True
-            return 0
-        self.filled += count
         return count
+
+    def receive(self, wire: Wire, most: int) -> int:
+        """Take what has come, at most so much, and return how much; 0 when the peer has ended or reset (`is_reset`); -1 for nothing yet."""
+        self._grow()
+        with memoryview(self._data) as whole, whole[self.filled : self.filled + most] as place:
+            count = wire.receive_into(place)
+        self.filled += max(0, count)
+        return count
+
+    def unframe(self, decoder: ChunkedDecoder, start: int) -> None:
+        """Leave of the bytes from `start` on those that the decoder makes of them. Raises `MalformedInput`."""
+        self.filled = decoder.unframe(self._data, start, self.filled)
+
+    def cut(self, size: int) -> bytes:
+        """Keep `size` bytes, and return those behind them."""
+        rest = bytes(self._data[size : self.filled])
+        self.filled = size
+        return rest
 
     def take(self) -> bytes:
         """Return the bytes that are here; the block is of no use any more."""

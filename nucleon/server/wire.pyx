@@ -1,4 +1,5 @@
 """The descriptor of one client, by the C library: what `wire.py` does interpreted."""
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.object cimport PyObject
@@ -53,16 +54,20 @@ cdef extern from "Python.h":
     object PyContext_New()
     int PyContext_Enter(object) except -1
     int PyContext_Exit(object) except -1
+    object PyMemoryView_FromMemory(char *, Py_ssize_t, int)
+    const int PyBUF_WRITE
 
 cdef enum:
     RECEIVE_SIZE = 65536
     FIRST_ROOM = 262144
+    LEAST_ROOM = 4096
 
 cdef char _BUFFER[RECEIVE_SIZE]
 cdef unsigned int _last_address = 0
 cdef str _last_text = None
 
 RECEIVE_BYTES = RECEIVE_SIZE
+ROOM_BYTES = FIRST_ROOM
 
 
 cdef Py_ssize_t taken(ssize_t count) except -1:
@@ -108,7 +113,7 @@ cpdef tuple accept(object listener):
 cdef class Wire:
     """A connected stream socket that never blocks. Closing it is the owner's duty.
 
-    is_plain: the bytes of the socket are those of the caller, so `send_file` and `Block` can be used. is_drained: the last call that
+    is_plain: the bytes of the socket are those of the caller, so `send_file` can be used. is_drained: the last call that
     received has taken all there was. is_ending: the peer has ended or reset, though there may be bytes before that.
     """
 
@@ -135,6 +140,30 @@ cdef class Wire:
             if errno == EAGAIN or errno == EINTR:
                 return None
             self.is_reset = True
+        return b""
+
+    cdef Py_ssize_t receive_at(self, char *place, Py_ssize_t size) except -2:
+        """Take what has come, at most `size` bytes, and return how much; 0 at the end (`is_reset`), -1 when nothing has come."""
+        cdef ssize_t count = recv(self.fd, place, size, 0)
+        self.is_drained = count <= 0 or (count < size and not self.is_ending)
+        if count >= 0:
+            return count
+        if errno == EAGAIN or errno == EINTR:
+            return -1
+        self.is_reset = True
+        return 0
+
+    cpdef Py_ssize_t receive_into(self, object place) except -2:
+        """Take what has come, at most as much as there is place for, and return how much; 0 at the end (`is_reset`), -1 for nothing yet."""
+        cdef Py_buffer view
+        PyObject_GetBuffer(place, &view, PyBUF_WRITABLE)
+        try:
+            return self.receive_at(<char *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cpdef bytes rest(self):
+        """Return what `receive_into` has taken and had no place for: nothing, on a plain wire it stays in the kernel."""
         return b""
 
     cpdef Py_ssize_t send(self, bytes data, Py_ssize_t start) except -1:
@@ -185,35 +214,55 @@ cdef class Wire:
 cdef class Block:
     """So many bytes of a body, received where they will stay. At most twice the memory of what has come is taken, and 256 KiB."""
 
-    def __cinit__(self, Py_ssize_t size):
-        """size: how many bytes it will be."""
+    def __cinit__(self, Py_ssize_t size, Py_ssize_t room=FIRST_ROOM):
+        """size: how many bytes it can be. room: for how many there is memory to begin with."""
         self.size = size
         self.filled = 0
-        self._room = min(size, FIRST_ROOM)
+        self._room = min(size, room)
         self._data = new_bytes(NULL, self._room)
 
-    cpdef object add(self, bytes data):
-        """Put bytes behind those that are here, at most as many as there is room for."""
-        cdef Py_ssize_t count = min(PyBytes_GET_SIZE(data), self._room - self.filled)
+    cdef object _grow(self):
+        if self._room - self.filled < LEAST_ROOM and self._room < self.size:
+            self._room = min(self.size, max(FIRST_ROOM, 2 * self._room))
+            _PyBytes_Resize(&self._data, self._room)
+
+    cpdef Py_ssize_t add(self, bytes data) except -1:
+        """Put bytes behind those that are here, and return how many there was room for."""
+        cdef Py_ssize_t count
+        self._grow()
+        count = min(PyBytes_GET_SIZE(data), self._room - self.filled)
         memcpy(PyBytes_AS_STRING(<object>self._data) + self.filled, PyBytes_AS_STRING(data), count)
         self.filled += count
+        return count
 
-    cpdef Py_ssize_t receive(self, Wire wire) except -2:
-        """Take what has come, and return how much; 0 when the peer has ended or reset (`is_reset`); -1 when nothing has come."""
-        cdef ssize_t count
-        if self.filled == self._room:
-            self._room = min(self.size, 2 * self._room)
-            _PyBytes_Resize(&self._data, self._room)
-        count = recv(wire.fd, PyBytes_AS_STRING(<object>self._data) + self.filled, self._room - self.filled, 0)
-        wire.is_drained = count <= 0 or (count < self._room - self.filled and not wire.is_ending)
+    cpdef Py_ssize_t receive(self, Wire wire, Py_ssize_t most) except -2:
+        """Take what has come, at most so much, and return how much; 0 when the peer has ended or reset (`is_reset`); -1 for nothing yet."""
+        cdef Py_ssize_t count
+        cdef char *place
+        self._grow()
+        place = PyBytes_AS_STRING(<object>self._data) + self.filled
+        count = min(most, self._room - self.filled)
+        if wire.is_plain:
+            count = wire.receive_at(place, count)
+        else:
+            view = PyMemoryView_FromMemory(place, count, PyBUF_WRITE)
+            try:
+                count = wire.receive_into(view)
+            finally:
+                view.release()
         if count > 0:
             self.filled += count
-        elif count < 0:
-            if errno == EAGAIN or errno == EINTR:
-                return -1
-            wire.is_reset = True
-            count = 0
         return count
+
+    cpdef object unframe(self, ChunkedDecoder decoder, Py_ssize_t start):
+        """Leave of the bytes from `start` on those that the decoder makes of them. Raises `MalformedInput`."""
+        self.filled = decoder.unframe(<object>self._data, start, self.filled)
+
+    cpdef bytes cut(self, Py_ssize_t size):
+        """Keep `size` bytes, and return those behind them."""
+        cdef Py_ssize_t count = self.filled - size
+        self.filled = size
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(<object>self._data) + size, count)
 
     cpdef bytes take(self):
         """Return the bytes that are here; the block is of no use any more."""

@@ -70,7 +70,7 @@ class Worker:
                 return
             connection.worker = self
             if count % PIPELINE_TURN == 0:
-                gevent.sleep(0)
+                connection.give_way()
             count += 1
 
     def _has_next(self, connection: Connection) -> bool:

@@ -126,3 +126,18 @@ def test_what_an_exception_cuts_off_is_told_in_the_next_turn(counting: Hosted, m
             one.wire.close()
         for _, theirs in pairs:
             theirs.close()
+
+
+def test_who_gives_way_twice_finds_that_the_others_have_had_what_came(counting: Hosted) -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        connection = Connection(counting.server, Wire(left.detach(), socket.AF_UNIX), "")
+        seen: list[bytes] = []
+        with counting.server.loop.io(connection.wire.fd, 1) as watcher:
+            watcher.start(lambda: seen.append(b"input"))
+            right.send(b"x")
+            for _ in range(2):  # the loop looks in the first turn and calls in the second; with `gevent.sleep(0)` it may need 50
+                connection.give_way()
+            watcher.stop()
+        connection.wire.close()
+    assert seen
