@@ -13,10 +13,10 @@ HOT = (
     "nucleon.http.malformed", "nucleon.http.fields", "nucleon.http.head", "nucleon.http.chunks", "nucleon.http.reply",
     "nucleon.message.request", "nucleon.message.response", "nucleon.wsgi",
     "nucleon.routing.router", "nucleon.binding.call", "nucleon.binding.filling", "nucleon.binding.readers", "nucleon.binding.answers",
-    "nucleon.app.answering",
+    "nucleon.app.answering", "nucleon.app.inside", "nucleon.app.storing",
     "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
     "nucleon.server.door", "nucleon.server.poller",
-    "nucleon.redis.calls", "nucleon.redis.link", "nucleon.redis.multiplexer", "nucleon.redis.shared",
+    "nucleon.redis.calls", "nucleon.redis.copies", "nucleon.redis.link", "nucleon.redis.multiplexer", "nucleon.redis.shared",
 )  # fmt: skip
 """What every request runs through: typed Python, compiled, or run as it is."""
 DRIVERS = (

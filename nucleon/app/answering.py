@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from time import monotonic
+from typing import Any
 
 from nucleon.app.inside import Step, Visit
 from nucleon.app.transacting import Begin
@@ -67,15 +68,27 @@ def endpoint_from(
 
 def _inside(plan: Plan, answer: Answer, inside: Step, call: Call) -> Response:
     values = None if plan.guard_slot is None else plan.guarded(call)
+    user = None if values is None or plan.guard_slot is None else values[plan.guard_slot]
+    return inside(Visit(call.request, user, call.limit_bytes), Passage(plan, answer, call, values))
 
-    def proceed() -> Response:
-        response = answer(plan.run(call) if values is None else plan.completed(call, values), call)
+
+class Passage:
+    """The way on to the handler, for what stands before it. values: what auth has given already."""
+
+    __slots__ = ("_answer", "_call", "_plan", "_values")
+
+    def __init__(self, plan: Plan, answer: Answer, call: Call, values: list[Any] | None) -> None:
+        self._plan = plan
+        self._answer = answer
+        self._call = call
+        self._values = values
+
+    def __call__(self) -> Response:
+        plan, call = self._plan, self._call
+        response = self._answer(plan.run(call) if self._values is None else plan.completed(call, self._values), call)
         if call.cleanups and isinstance(response.body, bytes):
             call.finish(None)  # committed before anybody keeps the answer
         return response
-
-    user = None if values is None or plan.guard_slot is None else values[plan.guard_slot]
-    return inside(Visit(call.request, user, call.limit_bytes), proceed)
 
 
 def answer_in(text: str, answer: Callable[[Request], Response], request: Request) -> Response:

@@ -1,20 +1,21 @@
 """What stands between a route's auth and its handler: limits of users, kept answers. Each step may answer itself or go on."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from nucleon.message import Request, Response
 
 
-@dataclass(slots=True)
 class Visit:
     """One request that auth has let in. user: what auth returned (None without auth). limit_bytes: of its body."""
 
-    request: Request
-    user: Any
-    limit_bytes: int | None
+    __slots__ = ("limit_bytes", "request", "user")
+
+    def __init__(self, request: Request, user: Any, limit_bytes: int | None) -> None:
+        self.request = request
+        self.user = user
+        self.limit_bytes = limit_bytes
 
 
 Proceed: TypeAlias = Callable[[], Response]

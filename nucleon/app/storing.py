@@ -57,23 +57,33 @@ def storing(store: Store, returns: Any, plan: Plan, has_auth: bool) -> Step:
         request = visit.request
         if request.method not in ("GET", "HEAD"):
             return proceed()
-        mine: list[Response] = []
-
-        def load() -> tuple[list[tuple[str, str]], bytes]:
-            response = _for_everybody(request, proceed)
-            if not _may_be_kept(response):
-                mine.append(response)
-                raise _NotKept
-            assert isinstance(response.body, bytes)
-            return response.headers, response.body
-
+        loading = Loading(request, proceed)
         try:
-            stored = store.get_or(key_of(visit), load)
+            stored = store.get_or(key_of(visit), loading)
         except _NotKept:
-            return mine[0] if mine else proceed()
+            return loading.mine or proceed()
         return _given(stored, store, request)
 
     return answer
+
+
+class Loading:
+    """Asks the handler, when nothing is kept. mine: its answer, when that is only for this request."""
+
+    __slots__ = ("mine", "proceed", "request")
+
+    def __init__(self, request: Request, proceed: Callable[[], Response]) -> None:
+        self.request = request
+        self.proceed = proceed
+        self.mine: Response | None = None
+
+    def __call__(self) -> tuple[list[tuple[str, str]], bytes]:
+        response = _for_everybody(self.request, self.proceed)
+        if not _may_be_kept(response):
+            self.mine = response
+            raise _NotKept
+        assert isinstance(response.body, bytes)
+        return response.headers, response.body
 
 
 def _keys_of(plan: Plan, by: Any) -> Callable[[Visit], str]:
@@ -110,9 +120,9 @@ def _names(plan: Plan, place: str) -> Sequence[str]:
 
 def _for_everybody(request: Request, proceed: Callable[[], Response]) -> Response:
     """Run the handler without the client's own conditions: the answer is whole, and not only for this client."""
-    headers = request.headers
-    if headers.get("if-none-match") is None:
+    if "if-none-match" not in request.fields:
         return proceed()
+    headers = request.headers
     request.headers = Headers({name: value for name, value in headers.items() if name != "if-none-match"})
     try:
         return proceed()
@@ -130,7 +140,7 @@ def _may_be_kept(response: Response) -> bool:
 
 def _given(stored: Stored, store: Store, request: Request) -> Response:
     response = Response(stored.body, 200, stored.headers)
-    if request.headers.get("if-none-match") is not None:
+    if "if-none-match" in request.fields:
         etag = response.header("ETag")
         if etag is not None and is_not_modified(request, etag):
             response = Response(b"", 304, [("ETag", etag)])
