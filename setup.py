@@ -5,6 +5,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -46,17 +47,10 @@ class OptionalBuild(build_ext):
         try:
             super().run()
         except Exception as error:  # noqa: BLE001 - compilers fail in ways of their own; the modules run interpreted then
+            for built in self.get_outputs():  # all or none: compiled modules use each other's types
+                Path(built).unlink(missing_ok=True)
+            self.extensions = []
             say(f"the hot modules run interpreted: {error}")
-
-    def build_extension(self, ext: Extension) -> None:
-        try:
-            super().build_extension(ext)
-        except Exception as error:  # noqa: BLE001 - as above
-            say(f"{ext.name} runs interpreted: {error}")
-
-    def copy_extensions_to_source(self) -> None:
-        self.extensions = [ext for ext in self.extensions if os.path.exists(os.path.join(self.build_lib, self.get_ext_filename(ext.name)))]
-        super().copy_extensions_to_source()
 
 
 def say(what: str) -> None:
