@@ -43,8 +43,11 @@ cdef class Connection:
     cpdef object send_last(self, bytes data)
     @cython.locals(data=bytes)
     cpdef object on_readable(self)
-    @cython.locals(is_complete=bint)
     cdef object _take(self, bytes data)
+    @cython.locals(data=bytes, has_begun=bint)
+    cpdef bint take_request(self) except -1
+    @cython.locals(core=Core)
+    cdef bint _has_begun(self, bytes data) except -1
     cdef object _read_on(self)
     cdef object _watch(self)
     cpdef object give_way(self)
@@ -56,6 +59,8 @@ cdef class Connection:
     cpdef bint next_head(self) except -1
     @cython.locals(core=Core)
     cdef object _dispatch(self)
+    @cython.locals(last=Connection)
+    cpdef object release(self)
     @cython.locals(core=Core, seconds=double)
     cpdef object begin(self)
     @cython.locals(sent=Py_ssize_t)

@@ -87,6 +87,7 @@ class Connection:
     def open(self) -> None:
         """Begin: the request is often here with the connection, and one that is to be the only one is not watched. Runs in the hub."""
         self.on_readable()
+        self.release()
         self._watch()
 
     def _watch(self) -> None:
@@ -116,16 +117,7 @@ class Connection:
     def _take(self, data: bytes) -> None:
         """Use what has come: b"" for the end of input."""
         if self.state == READING:
-            if not data:
-                self.close()
-                return
-            self.pending = self.pending + data if self.pending else data
-            try:
-                is_complete = self.next_head()
-            except MalformedInput as wrong:
-                self.refuse(problem_from(wrong))
-                return
-            if is_complete:
+            if self._has_begun(data):
                 self._dispatch()
         elif self.state == BUSY:
             self._keep(data)
@@ -133,6 +125,34 @@ class Connection:
             self._dropped_bytes += len(data)
             if not data or self._dropped_bytes > _LINGER_BYTES:
                 self.close()
+
+    def take_request(self) -> bool:
+        """Take what has come between two requests. True: another one runs from now on, and the worker that asks has to answer it."""
+        data = self.wire.receive()
+        has_begun = data is not None and self._has_begun(data)
+        self._read_on()
+        return has_begun
+
+    def _has_begun(self, data: bytes) -> bool:
+        """Use what has come between two requests. True: a request is here, and runs from now on."""
+        if not data:
+            self.close()
+            return False
+        self.pending = self.pending + data if self.pending else data
+        try:
+            if not self.next_head():
+                return False
+        except MalformedInput as wrong:
+            self.refuse(problem_from(wrong))
+            return False
+        core = self.server
+        if core.running >= core.maximum_running:
+            self.refuse(Unavailable(f"{core.running} requests are running"))
+            return False
+        self.begin()
+        self.may_hold = True
+        core.holding = self
+        return True
 
     def _keep(self, data: bytes) -> None:
         """Hold what comes while a request runs, up to a bound; the end of input is only noted (RFC 9112 9.6)."""
@@ -181,20 +201,19 @@ class Connection:
         return True
 
     def _dispatch(self) -> None:
-        """Hand the connection with its complete head to a worker. Runs in the hub, until the worker waits or is done."""
+        """Hand the connection with its request to a worker. Runs in the hub, until the worker waits or has nothing left to do."""
         core = self.server
-        if core.running >= core.maximum_running:
-            self.refuse(Unavailable(f"{core.running} requests are running"))
-            return
-        self.begin()
-        self.may_hold = True
-        if core.parked:
-            core.unpark()(self)
-        else:
-            core.new_worker(self)
-        self.may_hold = False
-        if self.held:
-            self._send_held()
+        wake = core.unpark() if core.parked else core.new_worker
+        wake(self)
+
+    def release(self) -> None:
+        """The hub has its turn again: the answers of the connection that a worker came to last wait no longer for those behind them."""
+        last: Connection | None = self.server.holding
+        if last is not None:
+            self.server.holding = None
+            last.may_hold = False
+            if last.held:
+                last._send_held()
 
     def begin(self) -> None:
         """The request whose head is here runs from now on."""
@@ -202,8 +221,9 @@ class Connection:
         self.state = BUSY
         core.requests += 1
         seconds = core.deadline_seconds
-        if self.head is not None and self.head.patience is not None:
-            seconds = _patience(self.head.patience, seconds)
+        patience = None if self.head is None else self.head.patience
+        if patience is not None and _TIMEOUT.fullmatch(patience):
+            seconds = min(seconds, float(patience))
         self.overdue_at = now() + seconds + core.grace_seconds
         self._slow_bytes = 0
         self._slow_ticks = 0
@@ -471,7 +491,3 @@ def open_plain(core: Core, fd: int, family: int, peer: str) -> None:
     connection.begin_with(core, wire, peer, "http")
     core.connections.add(connection)
     connection.open()
-
-
-def _patience(text: str, seconds: float) -> float:
-    return min(seconds, float(text)) if _TIMEOUT.fullmatch(text) else seconds

@@ -15,6 +15,7 @@ cdef class Core:
     cdef public bint fresh
     cdef public double grace_seconds
     cdef public Py_ssize_t head_ticks
+    cdef public object holding
     cdef public object hub
     cdef public bint idle_closed
     cdef public Py_ssize_t idle_ticks

@@ -16,14 +16,15 @@ class Core:
     of n ticks has lasted more than n - 1 intervals: nobody is cut off early, and at most one interval late.
     arriving: how many clients' proxies have not said yet who they are. stand_back: stops accepting for a moment, given the error or
     None; is_exhausted: it has said so, and nobody has been accepted since. parked: how many workers are parked.
+    holding: the connection whose answers may wait for those behind them, until its worker gives the hub its turn.
     environ: what every WSGI environ begins with, None for an application of ours.
     """
 
     __slots__ = (
         "_places", "accepting", "application", "arriving", "connections", "deadline_seconds", "drained", "draining", "environ", "fewer",
-        "fresh", "grace_seconds", "head_ticks", "hub", "idle_closed", "idle_ticks", "interval", "is_exhausted", "limits", "linger_ticks",
-        "loop", "maximum_connections", "maximum_running", "new_worker", "parked", "poller", "proxies", "requests", "respond", "running",
-        "settings", "stand_back", "tick", "write_bytes_per_tick", "write_ticks",
+        "fresh", "grace_seconds", "head_ticks", "holding", "hub", "idle_closed", "idle_ticks", "interval", "is_exhausted", "limits",
+        "linger_ticks", "loop", "maximum_connections", "maximum_running", "new_worker", "parked", "poller", "proxies", "requests",
+        "respond", "running", "settings", "stand_back", "tick", "write_bytes_per_tick", "write_ticks",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, hub: Any) -> None:
@@ -54,6 +55,7 @@ class Core:
         self.idle_closed = False
         self.connections: set[Any] = set()
         self.parked = 0
+        self.holding: Any = None
         self._places: list[Callable[[Any], Any]] = []
         self.poller: Any = None
         self.proxies: Any = None

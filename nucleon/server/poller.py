@@ -3,6 +3,7 @@
 from typing import Any
 
 from nucleon.server.connection import Connection
+from nucleon.server.states import READING
 from nucleon.server.wire import Edges
 
 
@@ -12,7 +13,7 @@ class Poller:
     A connection that has not taken all of it asks to be called `again`. Everything here runs in the hub, or never waits.
     """
 
-    __slots__ = ("_at", "_connections", "_count", "_edges", "_io", "_loop")
+    __slots__ = ("_at", "_connections", "_count", "_edges", "_io", "_is_turning", "_loop")
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
@@ -20,6 +21,7 @@ class Poller:
         self._connections: list[Connection | None] = []
         self._at = 0
         self._count = 0
+        self._is_turning = False
         self._io: Any = loop.io(self._edges.fd, 1)
         self._io.start(self.on_edges)
 
@@ -45,6 +47,7 @@ class Poller:
         if self._at >= self._count:
             self._at = 0
             self._count = edges.wait()
+        self._is_turning = True
         try:
             while self._at < self._count:
                 at = self._at
@@ -54,9 +57,33 @@ class Poller:
                     if edges.is_end(at):
                         connection.wire.is_ending = True
                     connection.on_readable()
+                    connection.release()
         finally:
+            self._is_turning = False
             if self._at < self._count:
                 self._loop.run_callback(self.on_edges)
+
+    def next_request(self) -> Connection | None:
+        """Return the next connection of the hub's turn that has a request; None when the hub has to go on.
+
+        A worker that has answered asks: it saves the switches to the hub and to another worker. What wakes a greenlet is left to the hub,
+        because that greenlet, when it waits again, goes on to the hub and not to the one that woke it.
+        """
+        if not self._is_turning:
+            return None
+        edges = self._edges
+        while self._at < self._count:
+            at = self._at
+            connection = self._connections[edges.descriptor(at)]
+            if connection is not None:
+                if connection.state != READING:
+                    return None
+                if edges.is_end(at):
+                    connection.wire.is_ending = True
+            self._at = at + 1
+            if connection is not None and connection.take_request():
+                return connection
+        return None
 
     def close(self) -> None:
         """Call nobody any more; a second call does nothing."""

@@ -3,6 +3,7 @@ import cython
 from nucleon.server.connection cimport Connection
 from nucleon.server.core cimport Core
 from nucleon.server.exchange cimport run_exchange
+from nucleon.server.poller cimport Poller
 from nucleon.server.wire cimport enter_context, leave_context
 
 cdef int BUSY, CLOSED, READING
@@ -15,7 +16,7 @@ cdef class Worker:
     cdef public object wake
     cdef public set workers
 
-    @cython.locals(core=Core)
+    @cython.locals(core=Core, poller=Poller)
     cpdef object run(self, Connection connection)
     @cython.locals(count=Py_ssize_t)
     cdef object _serve(self, Connection connection)

@@ -34,9 +34,9 @@ class Worker:
         workers.add(self)
 
     def run(self, connection: Connection) -> None:
-        """Serve the connection, park, and go on with the next one; forever."""
+        """Serve the connection, then those that have requests in this turn of the hub, park, and begin again; forever."""
         core = self.core
-        hub = core.hub
+        hub, poller = core.hub, core.poller
         try:
             while True:
                 self.connection = connection
@@ -54,9 +54,10 @@ class Worker:
                         core.drained.set()
                 if core.fresh:
                     return
-                connection = None  # type: ignore[assignment]  # a parked worker holds nothing
-                core.park(self.wake)
-                connection = _to(hub)
+                connection = poller.next_request()
+                if connection is None:  # a parked worker holds nothing
+                    core.park(self.wake)
+                    connection = _to(hub)
         finally:
             self.workers.discard(self)
 

@@ -100,6 +100,70 @@ def test_a_refused_client_that_goes_on_sending_is_read_until_it_ends(counting: H
         eventually(lambda: not counting.server.connections)
 
 
+def opened(counting: Hosted, count: int) -> list[socket.socket]:
+    """Return connections that the server has accepted, each after one answer."""
+    made = [socket.create_connection(counting.address, timeout=10) for _ in range(count)]
+    for number, connection in enumerate(made, 1):
+        connection.sendall(GET)
+        received(connection, b"<%d>" % number)
+    return made
+
+
+def test_requests_that_come_together_are_answered_by_one_worker(counting: Hosted) -> None:
+    connections = opened(counting, 20)
+    for connection in connections:
+        connection.sendall(GET)
+    numbers = sorted(int(received(connection, b">").rpartition(b"<")[2][:-1]) for connection in connections)
+    assert numbers == list(range(21, 41))
+    assert counting.server.parked == 1
+    for connection in connections:
+        connection.close()
+
+
+def test_a_worker_that_waits_in_a_request_it_went_on_to_leaves_the_rest_of_the_turn_to_others(counting: Hosted) -> None:
+    connections = opened(counting, 4)
+    waiting = connections[1]
+    connections[0].sendall(GET)
+    waiting.sendall(GET + b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
+    for connection in connections[2:]:
+        connection.sendall(GET)
+    seen = [received(connection, b">")[-3:] for connection in connections]  # the answer before the one that waits is not held back
+    assert sorted(seen) == [b"<5>", b"<6>", b"<8>", b"<9>"]
+    waiting.sendall(b"x")
+    received(waiting, b"<7>")
+    eventually(lambda: counting.server.parked == 2)
+    for connection in connections:
+        connection.close()
+
+
+def test_a_body_that_goes_on_in_the_middle_of_a_turn_is_read_and_the_others_are_answered(counting: Hosted) -> None:
+    connections = opened(counting, 3)
+    connections[1].sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+    eventually(lambda: len(counting.server.busy) == 1)
+    connections[0].sendall(GET)
+    connections[1].sendall(b"xx")
+    connections[2].sendall(GET)
+    assert sorted(received(connection, b">")[-3:] for connection in connections) == [b"<4>", b"<5>", b"<6>"]
+    eventually(lambda: counting.server.parked == 2)
+    for connection in connections:
+        connection.close()
+
+
+def test_no_more_run_than_may_when_they_come_together() -> None:
+    with hosted(Counting(), max_concurrent_requests=2) as served:
+        connections = opened(served, 5)
+        served.app.go.clear()
+        for connection in connections:
+            connection.sendall(GET)
+        eventually(lambda: served.server.running == 2)
+        refused = [everything(connection) for connection in connections[2:]]
+        assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in refused)
+        served.app.go.set()
+        assert [received(connection, b">")[-3:] for connection in connections[:2]] == [b"<6>", b"<7>"]
+        for connection in connections:
+            connection.close()
+
+
 def test_what_an_exception_cuts_off_is_told_in_the_next_turn(counting: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = gevent.get_hub()
     failed: list[object] = []
