@@ -73,7 +73,18 @@ class BadRequest(Problem):
 
 
 class Unauthorized(Problem):
+    """Who asks is not known. `WWW-Authenticate` names how to say it, as RFC 9110 11.6.1 demands: the scheme in `challenge`.
+
+    challenge: of a subclass, or `headers={"WWW-Authenticate": ...}` of one error, for another scheme than Bearer (RFC 6750).
+    """
+
     status = 401
+    challenge: ClassVar[str] = "Bearer"
+
+    def __init__(self, detail: str | None = None, *, headers: dict[str, str] | None = None, **members: Any) -> None:
+        super().__init__(detail, headers=headers, **members)
+        if not any(name.lower() == "www-authenticate" for name in self.headers):
+            self.headers = {"WWW-Authenticate": self.challenge, **self.headers}
 
 
 class Forbidden(Problem):

@@ -13,7 +13,7 @@ from nucleon.app.consumers import Consumers, is_configured
 from nucleon.app.consumption import ConsumeOptions, consumption_from
 from nucleon.app.extras import Extras, merged
 from nucleon.app.group import F, Group
-from nucleon.app.problems import problem_response, response_from, wrong_method
+from nucleon.app.problems import is_known, problem_response, response_from, unknown_method, wrong_method
 from nucleon.app.route import Registered, Route
 from nucleon.app.scope import Scope
 from nucleon.app.settings import Settings
@@ -219,11 +219,15 @@ class App(Group):
             return response_from(error, request)
 
     def _elsewhere(self, request: Request, found: object) -> Response:
-        """Answer what no route matches: OPTIONS, a wrong method, a mounted application, 404."""
+        """Answer what no route matches: OPTIONS, a wrong method (405) or one that nobody knows (501), a mounted application, 404."""
         if isinstance(found, WrongMethod):
             if request.method == "OPTIONS":
                 return Response(b"", 204, [("Allow", ", ".join(found.allow))])
+            if not is_known(request.method) and all(route.method != request.method for route in self.routes()):
+                return problem_response(unknown_method(request.method), request)
             return problem_response(wrong_method(found.allow), request)
+        if request.path == "*" and request.method == "OPTIONS":  # it asks the server as a whole (RFC 9110 9.3.7)
+            return Response(b"", 204)
         for prefix, wsgi_app in self._mounts:
             if request.path == prefix or request.path.startswith(prefix + "/"):
                 from nucleon import wsgi

@@ -1,6 +1,7 @@
 """Every error that leaves: `application/problem+json` (RFC 9457) with the request id; the log has the cause."""
 
 import logging
+from http import HTTPMethod
 from typing import Any
 
 import msgspec
@@ -37,6 +38,22 @@ def response_from(error: Exception, request: Request) -> Response:
         because = "" if cause is None else f" (cause: {type(cause).__name__})"
         log.info("%s %s answered %d [request %s]: %s%s", request.method, request.path, error.status, request.id, error, because)
     return problem_response(error, request)
+
+
+class UnknownMethod(Problem):
+    """No route of this service knows the method (RFC 9110 9.1)."""
+
+    status = 501
+
+
+def unknown_method(method: str) -> UnknownMethod:
+    """Return the 501 problem for a method that is neither HTTP's nor of any route."""
+    return UnknownMethod(f"this service does not know the method {method}")
+
+
+def is_known(method: str) -> bool:
+    """Tell whether HTTP has such a method (RFC 9110 9.3, RFC 5789)."""
+    return method in HTTPMethod.__members__
 
 
 def wrong_method(allow: tuple[str, ...]) -> MethodNotAllowed:

@@ -13,6 +13,9 @@ from nucleon.binding.preconditions import is_not_modified
 from nucleon.errors import Problem, SetupError
 from nucleon.message import Events, Headers, Request, Response
 
+_OF_304 = frozenset({"cache-control", "content-location", "etag", "expires", "vary"})
+"""What the whole answer would say has to stand in a 304, too (RFC 9110 15.4.5)."""
+
 
 class Stored(Protocol):
     """A kept answer; `at`: when it was made, in seconds since the epoch."""
@@ -143,7 +146,7 @@ def _given(stored: Stored, store: Store, request: Request) -> Response:
     if "if-none-match" in request.fields:
         etag = response.header("ETag")
         if etag is not None and is_not_modified(request, etag):
-            response = Response(b"", 304, [("ETag", etag)])
+            response = Response(b"", 304, [(name, value) for name, value in stored.headers if name.lower() in _OF_304])
     if store.client_seconds and response.header("Cache-Control") is None:
         scope = "" if store.by in (None, "all") else "private, "
         response.headers.append(("Cache-Control", f"{scope}max-age={store.client_seconds}"))

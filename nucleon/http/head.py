@@ -90,10 +90,10 @@ def _check_unfinished(data: bytes, start: int, limits: Limits, seen: int) -> Non
     first_end = data.find(b"\r\n", start)
     if first_end < 0:
         if len(data) - start > limits.request_line_bytes:
-            raise MalformedInput(f"the request line is longer than {limits.request_line_bytes} bytes", 414)
+            raise _long_line(data, start, limits)
         return
     if first_end - start > limits.request_line_bytes:
-        raise MalformedInput(f"the request line is longer than {limits.request_line_bytes} bytes", 414)
+        raise _long_line(data, start, limits)
     if _REQUEST_LINE.fullmatch(data, start, first_end) is None:
         raise MalformedInput("the request line is not a method, a target and an HTTP version")
     if len(data) - max(data.rfind(b"\n"), start) > limits.field_bytes + 2:
@@ -141,7 +141,7 @@ def parse_head(data: bytes, start: int, end: int, limits: Limits, environ: dict[
     if octets[at] == 63:
         while allowed[octets[at]]:
             at += 1
-    is_newer = begins(data, at, b" HTTP/1.1\r\n")
+    is_newer = begins(data, at, b" HTTP/1.1\r\n") or _is_later_version(data, at)
     if target_at == start + 1 or octets[target_at - 1] != 32 or at == target_at or at + 9 - start > limits.request_line_bytes:
         raise _wrong_line(data, start, limits)
     if not is_newer and not begins(data, at, b" HTTP/1.0\r\n"):
@@ -167,11 +167,16 @@ def parse_head(data: bytes, start: int, end: int, limits: Limits, environ: dict[
     return head
 
 
+def _is_later_version(data: bytes, at: int) -> bool:
+    """Tell whether a later minor version stands here: it is read as the latest that is known (RFC 9110 2.5)."""
+    return begins(data, at, b" HTTP/1.") and data[at + 8 : at + 9] in b"23456789" and begins(data, at + 9, b"\r\n")
+
+
 def _wrong_line(data: bytes, start: int, limits: Limits) -> MalformedInput:
     """Return what is wrong with the request line."""
     line = data[start : data.find(b"\r\n", start)]
     if len(line) > limits.request_line_bytes:
-        return MalformedInput(f"the request line is longer than {limits.request_line_bytes} bytes", 414)
+        return _long_line(data, start, limits)
     method, space, rest = line.partition(b" ")
     if not method or not space or not all(TOKEN[octet] for octet in method):
         return MalformedInput("the request line does not begin with a method and a space")
@@ -181,6 +186,13 @@ def _wrong_line(data: bytes, start: int, limits: Limits) -> MalformedInput:
     if _ANY_VERSION.fullmatch(version):
         return MalformedInput("this HTTP version is not supported", 505)
     return MalformedInput("the request line does not end with an HTTP version")
+
+
+def _long_line(data: bytes, start: int, limits: Limits) -> MalformedInput:
+    """Return what is too long about the request line: its target (414), or the method, which nobody implements then (501)."""
+    if b" " not in data[start : start + limits.request_line_bytes]:
+        return MalformedInput(f"the method is longer than {limits.request_line_bytes} bytes", 501)
+    return MalformedInput(f"the request line is longer than {limits.request_line_bytes} bytes", 414)
 
 
 def _read_other_target(head: RequestHead) -> None:
@@ -239,9 +251,10 @@ def _read_semantics(head: RequestHead) -> None:
             raise MalformedInput("Content-Length is not a number of at most 18 digits")
         head.content_length = int(head.length)
     if head.expectation is not None and head.minor == 1:
-        if head.expectation.lower() != "100-continue":
+        members = {member.strip(" \t").lower() for member in head.expectation.split(",")}
+        if not members <= {"100-continue", ""}:
             raise MalformedInput("the only expectation that can be met is 100-continue", 417)
-        head.expects_continue = True
+        head.expects_continue = "100-continue" in members
 
 
 def _check_coding(head: RequestHead, coding: str, length: str | None) -> None:
@@ -250,6 +263,9 @@ def _check_coding(head: RequestHead, coding: str, length: str | None) -> None:
     if head.minor == 0:
         raise MalformedInput("Transfer-Encoding in HTTP/1.0")
     if coding.lower() != "chunked":
+        *others, last = (name.strip(" \t").lower() for name in coding.split(","))
+        if last != "chunked" or last in others:  # where the body ends cannot be known (RFC 9112 6.3)
+            raise MalformedInput("chunked is not the last transfer coding, or not only the last")
         raise MalformedInput("the only transfer coding is chunked", 501)
 
 

@@ -150,6 +150,8 @@ def _frame(  # noqa: PLR0917  as above
         if declared >= 0 and body_bytes >= 0 and body_bytes != declared and not to_head:
             length = declared
             reply.keep_alive = reply.keep_alive and body_bytes >= declared
+        if status == 205:
+            length = 0  # it has no content (RFC 9110 15.3.6)
         reply.framing = length
         if length >= 0:
             parts.append(_length_line(length))

@@ -245,7 +245,7 @@ class Connection:
         log.info("refused with %s: %s; peer %s, request id %s", problem.status, problem.detail, self.peer or "unix", identity)
         response = problem_response(problem, identity)
         body = response.body if isinstance(response.body, bytes) else b""
-        to_head = self.head is not None and self.head.method == "HEAD"
+        to_head = self.pending.lstrip(b"\r\n").startswith(b"HEAD ") if self.head is None else self.head.method == "HEAD"
         head, framing, _ = reply_head(response.status, response.headers, len(body), keep_alive=False, to_head=to_head)
         try:
             self.wire.send(head + body[:framing], 0)

@@ -65,6 +65,22 @@ def test_the_handler_runs_once_until_the_time_is_over_or_the_answer_is_invalidat
     assert "Answers" in repr(answers)
 
 
+def test_an_answer_that_the_client_has_already_says_of_caching_what_the_whole_one_says(redis: Redis) -> None:
+    app = App("a")
+
+    @app.get("/items/{id}", cache=redis.answers(ttl_seconds=60, client_seconds=10))
+    def read(id: int) -> Response:
+        fields = [("ETag", f'"{id}"'), ("Vary", "Accept"), ("Cache-Control", "max-age=5"), ("Content-Type", "text/plain")]
+        return Response(b"seven", 200, fields)
+
+    client = Client(app)
+    whole, unchanged = client.get("/items/7"), client.get("/items/7", headers={"if-none-match": '"7"'})
+    assert (whole.status, unchanged.status, unchanged.body) == (200, 304, b"")
+    assert "content-type" not in unchanged.headers
+    for name in ("etag", "vary", "cache-control"):  # RFC 9110 15.4.5
+        assert unchanged.headers[name] == whole.headers[name]
+
+
 def test_a_hundred_at_once_run_the_handler_once(redis: Redis) -> None:
     app, calls, go = App("a"), [], green.Event()
 
