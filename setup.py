@@ -28,7 +28,7 @@ DRIVERS = (
     "nucleon.postgres.statements", "nucleon.postgres.client",
 )  # fmt: skip
 """The same for what waits for servers: the kernel takes most of its time."""
-TWINS = ("nucleon.http.native", "nucleon.server.wire", "nucleon.postgres.direct", "nucleon.redis.packing", "nucleon.redis.pairs")
+TWINS = ("nucleon.http.native", "nucleon.server.wire", "nucleon.postgres.direct", "nucleon.redis.packing", "nucleon.redis.replies")
 """What calls the C library (.pyx), each with an interpreted twin (.py) beside it."""
 FLAGS = ["-O2", "-g0", "-w"] if os.name == "posix" else []
 """Half the time to install, and as fast, as with -O3 -g; warnings about generated code help nobody."""

@@ -9,7 +9,7 @@ cdef class Call:
     cdef public object raws, reply, greenlet, copy
     cdef public list replies
     cdef public double began, ends
-    cdef public bint by_deadline, pairs
+    cdef public bint by_deadline, is_plain, pairs
     cdef public int fate
 
 @cython.final

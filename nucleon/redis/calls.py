@@ -13,9 +13,13 @@ class Call:
     """A command on its way. wanted: replies still to come. raws: which replies stay bytes (None: none of them).
 
     copy: the place where the replies are kept, told as soon as they are here. pairs: the reply may be given as a dict.
+    is_plain: nobody but the caller looks at the reply.
     """
 
-    __slots__ = ("began", "by_deadline", "copy", "ends", "fate", "greenlet", "next", "pairs", "raws", "replies", "reply", "size", "wanted")
+    __slots__ = (
+        "began", "by_deadline", "copy", "ends", "fate", "greenlet", "is_plain", "next", "pairs", "raws", "replies", "reply", "size",
+        "wanted",
+    )  # fmt: skip
 
     next: "Call | None"
     size: int
@@ -28,6 +32,7 @@ class Call:
     by_deadline: bool
     copy: Any
     pairs: bool
+    is_plain: bool
     fate: int
     greenlet: greenlet | None
 

@@ -1,17 +1,19 @@
 # C types for the path of every command through link.py; the code itself is there, and runs without this file.
 import cython
 from nucleon.redis.calls cimport Call, CallQueue
+from nucleon.redis.replies cimport Replies
 
 cdef int ANSWERED, LATE, LOST, TOO_LARGE, UNSENT, WAITING
 cdef object _to, _deadline, _thread
 
 cdef class Link:
-    cdef public CallQueue calls
-    cdef public object connection, ended, roomy, why, hub, loop, peek, pending, recv_into, send, reader, feed, gets, view, left, thread, ready
+    cdef public CallQueue calls, ready
+    cdef public Replies replies
+    cdef public object connection, ended, roomy, why, hub, loop, peek, pending, recv_into, send, reader, feed, gets, has_more, view, left, thread
     cdef public object copies, timer, read_watcher, write_watcher
     cdef public bytearray buffer
     cdef public list out
-    cdef public bint is_lost, is_retired, is_scheduled, is_blocked, is_clean, reads_pairs, is_text
+    cdef public bint is_lost, is_retired, is_scheduled, is_blocked, is_clean, is_inside, is_plain, is_text
     cdef public Py_ssize_t reply_bytes, most_calls, most_bytes, reserved, unsent, bytes, partial, kept
     cdef public double patience, received_at, timer_at
 
@@ -26,8 +28,8 @@ cdef class Link:
     cpdef object flush(self)
     @cython.locals(count=Py_ssize_t, start=Py_ssize_t, first=Call)
     cpdef object readable(self)
-    @cython.locals(start=Py_ssize_t, end=Py_ssize_t, call=Call, calls=CallQueue)
-    cpdef Py_ssize_t take_pairs(self, Py_ssize_t count) except -1
+    @cython.locals(start=Py_ssize_t, call=Call, calls=CallQueue, replies=Replies)
+    cpdef Py_ssize_t take_plain(self, Py_ssize_t count) except -1
     @cython.locals(call=Call, calls=CallQueue)
     cpdef object drain(self)
     cpdef object taken(self, bint is_decoded)

@@ -8,7 +8,6 @@ without a greenlet, and its reply is dropped when it comes. So a reply can never
 """
 
 import re
-from collections import deque
 from collections.abc import Callable
 from socket import MSG_DONTWAIT, MSG_PEEK
 from ssl import SSLWantReadError, SSLWantWriteError
@@ -26,7 +25,7 @@ from nucleon.errors import DeadlineExceeded
 from nucleon.green import deadline_at
 from nucleon.redis.border import Lost, ReplyTooLarge, Silent
 from nucleon.redis.calls import ANSWERED, LATE, LOST, TOO_LARGE, UNSENT, WAITING, Call, CallQueue
-from nucleon.redis.pairs import read_pairs
+from nucleon.redis.replies import UNREAD, Replies
 
 NOT_YET = object()
 """What the reader gives when a reply is not complete."""
@@ -93,15 +92,17 @@ class Link:
         through = sock if self.pending is not None else sock._sock
         self.recv_into, self.send = through.recv_into, through.send
         self.reader = reader
-        self.feed, self.gets = reader.feed, reader.gets
+        self.feed, self.gets, self.has_more = reader.feed, reader.gets, reader.has_data
+        self.is_inside = False  # hiredis has octets of a reply that is not complete, or of more than one
         self.buffer = bytearray(READ_BYTES)
         self.view = memoryview(self.buffer)
         self.out: list[bytes] = []
         self.left: bytes | memoryview = b""
         self.calls = CallQueue()
-        self.ready: deque[Call] = deque()
+        self.ready = CallQueue()  # their replies are read, and they wait to be woken
         self.kept = 0  # octets at the head of the buffer that nobody has read yet
-        self.reads_pairs = is_text is not None
+        self.replies = Replies()
+        self.is_plain = is_text is not None
         self.is_text = bool(is_text)
         self.unsent = self.bytes = self.partial = 0
         self.received_at = monotonic()
@@ -148,7 +149,8 @@ class Link:
         call = Call.__new__(Call)  # and its fields one by one: an `__init__` of so many costs more than all of them
         call.size, call.wanted, call.raws, call.copy = len(data), wanted, raws, copy
         call.began, call.ends, call.by_deadline = now, ends, by_deadline
-        call.pairs = pairs and self.reads_pairs
+        call.pairs = pairs
+        call.is_plain = self.is_plain and wanted == 1 and copy is None
         call.replies = None if wanted == 1 else []
         call.reply = call.greenlet = None
         call.fate = WAITING
@@ -263,11 +265,12 @@ class Link:
             start = 0
             count += self.kept
             self.kept = 0
-            if self.partial == 0:
+            if not self.is_inside:
                 first = self.calls.first
-                if first is not None and first.pairs:
-                    start = self.take_pairs(count)
+                if first is not None and first.is_plain:
+                    start = self.take_plain(count)
             if start < count:
+                self.is_inside = True
                 self.partial += count - start
                 self.feed(self.buffer, start, count - start)
             self.drain()
@@ -276,28 +279,28 @@ class Link:
             if self.pending is None or not self.pending():
                 return
 
-    def take_pairs(self, count: int) -> int:
-        """Read replies of names and values at the head of the buffer; return where that ended.
+    def take_plain(self, count: int) -> int:
+        """Read the commonest replies at the head of the buffer; return where that ended. hiredis reads the rest.
 
         Nobody is woken yet: what runs then may read into the buffer. A reply that is not here whole stays in the buffer when it is small.
         """
-        start, calls = 0, self.calls
+        start, calls, replies = 0, self.calls, self.replies
         while start < count:
             call = calls.first
-            if call is None or not call.pairs:
+            if call is None or not call.is_plain:
                 break
-            found, end = read_pairs(self.buffer, start, count, self.is_text)
-            if found is None:
-                if end == start and count - start <= KEPT_BYTES:
+            reply = replies.read(self.buffer, start, count, self.is_text and (call.raws is None or not call.raws[0]), call.pairs)
+            if reply is UNREAD:
+                if replies.end == start and count - start <= KEPT_BYTES:
                     self.kept = count - start
                     self.buffer[: self.kept] = self.buffer[start:count]
                     start = count
                 break
-            start = end
+            start = replies.end
             calls.popleft()
             self.bytes -= call.size
             if call.fate == WAITING:
-                call.reply = found
+                call.reply = reply
                 call.fate = ANSWERED
                 self.ready.append(call)
         return start
@@ -306,9 +309,9 @@ class Link:
         """Take complete replies from the reader and switch to those who wait for them, in order."""
         calls = self.calls
         try:
-            while self.ready:
+            while self.ready.count:
                 self.wake(self.ready.popleft())
-            while not self.is_lost:
+            while self.is_inside and not self.is_lost:
                 call = calls.first
                 if call is None or call.raws is None:
                     reply = self.taken(True)
@@ -317,6 +320,7 @@ class Link:
                 if reply is NOT_YET:
                     break
                 self.partial = 0
+                self.is_inside = self.has_more()
                 if type(reply) is PushNotification:
                     if self.copies is not None:
                         self.copies.pushed(reply)
@@ -343,7 +347,7 @@ class Link:
                         _to(waiter)
             if self.roomy is not None:
                 self.roomy(self)
-            if self.is_retired and not calls:
+            if self.is_retired and calls.count == 0:
                 self.lose("replaced")
         except BaseException:  # a bare greenlet died into the hub: the others go on
             self.loop.run_callback(self.resume)
