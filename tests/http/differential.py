@@ -182,7 +182,8 @@ EXPLANATIONS = [
     ("h11", "theirs refuses: the connection ends", "h11 never keeps an HTTP/1.0 connection, ours does for `Connection: keep-alive` (RFC 9112 9.3)"),
     ("httptools", "theirs refuses: Invalid HTTP version", "HTTP/1.2 to 1.9 are read as 1.1 (RFC 9110 2.5 SHOULD)"),
     ("httptools", "theirs refuses: (Expected space|Invalid) .*method", "llhttp knows a list of methods; ours takes any token, routing answers 405 or 501"),
-    ("httptools", "theirs refuses: Invalid character in chunk ext", "llhttp knows no white space around extensions, which the grammar allows (RFC 9112 7.1.1 BWS)"),
+    ("httptools", "theirs refuses: Invalid character in chunk (ext|size)", "llhttp knows no white space around extensions, which the grammar allows (RFC 9112 7.1.1 BWS)"),
+    ("h11", "theirs refuses: illegal chunk header", "h11 knows no tab in front of an extension, which the grammar allows (RFC 9112 7.1.1 BWS)"),
     ("httptools", "theirs refuses: Request has invalid `Transfer", "a trailing tab after `chunked` is white space around the value (RFC 9110 5.5)"),
     ("httptools", "upgrade|another body", "llhttp stops at an upgrade; ours ignores the wish to upgrade and answers in HTTP/1.1 (RFC 9110 7.8)"),
 ]  # fmt: skip

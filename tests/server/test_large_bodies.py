@@ -1,5 +1,6 @@
 """Request bodies of many pieces, received where the application will have them."""
 
+import json
 import random
 import socket
 import ssl
@@ -14,7 +15,7 @@ import pytest
 import trustme
 from hosting import Hosted, hosted
 
-from nucleon import green
+from nucleon import App, green
 from nucleon.errors import DeadlineExceeded
 from nucleon.testing import eventually
 
@@ -212,6 +213,24 @@ def test_a_request_killed_within_its_body_gives_its_connection_back(reader: Host
         assert reader.server.drain(0.0) == 1
         eventually(lambda: not reader.server.connections)
     assert reader.app.failed == ["GreenletExit"]
+
+
+def test_a_json_body_of_megabytes_reaches_a_handler_whole(way: Way) -> None:
+    app, seen = App("counting"), []
+
+    @app.post("/numbers", status=200)
+    def count(body: dict[str, list[int]]) -> str:
+        seen.append(body)
+        return "done"
+
+    app.configure({})
+    numbers = {"numbers": list(range(300_000))}
+    with hosted(app, body_bytes=8 * MEGABYTE, **way.settings) as served, way.connect(served) as connection:
+        body = json.dumps(numbers).encode()
+        asked = way.request("/numbers", body).replace(b"Host: x\r\n", b"Host: x\r\nContent-Type: application/json\r\n", 1)
+        connection.sendall(asked + asked)
+        answers(connection, 2)
+    assert seen == [numbers, numbers]
 
 
 @pytest.mark.parametrize(
