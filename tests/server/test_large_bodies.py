@@ -15,7 +15,7 @@ import pytest
 import trustme
 from hosting import Hosted, hosted
 
-from nucleon import App, green
+from nucleon import App, Limits, green
 from nucleon.errors import DeadlineExceeded
 from nucleon.testing import eventually
 
@@ -218,7 +218,7 @@ def test_a_request_killed_within_its_body_gives_its_connection_back(reader: Host
 def test_a_json_body_of_megabytes_reaches_a_handler_whole(way: Way) -> None:
     app, seen = App("counting"), []
 
-    @app.post("/numbers", status=200)
+    @app.post("/numbers", status=200, limits=Limits(body_bytes=8 * MEGABYTE))
     def count(body: dict[str, list[int]]) -> str:
         seen.append(body)
         return "done"
