@@ -77,9 +77,12 @@ reader: Callable[[Any, Columns], Reader] = lru_cache(maxsize=2048)(_study)
 
 
 def fields_of(kind: Any) -> list[Field]:
-    """Return the fields of a model, dataclass, NamedTuple or TypedDict, in the constructor's order, by column name."""
+    """Return the fields of a model, dataclass, NamedTuple or TypedDict, in the constructor's order; a column has its field's name.
+
+    Another name that a model has for JSON (`rename=`) is for JSON alone.
+    """
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return [Field(field.encode_name, unconstrained(field.type), field.required) for field in msgspec.structs.fields(kind)]
+        return [Field(field.name, unconstrained(field.type), field.required) for field in msgspec.structs.fields(kind)]
     hints = typing.get_type_hints(kind, include_extras=True)
     if hasattr(kind, "__dataclass_fields__"):
         return [
@@ -170,7 +173,7 @@ def _record(kind: Any, wanted: list[Field], found: list[Field], columns: Columns
             lambda row: kind(*_converted(keep(row), kinds, told)),
             lambda rows: list(starmap(kind, _converted(list(map(keep, rows)), many, told, 1))),
         )
-    keys = [_attribute_of(kind, names[at]) for at in kept]
+    keys = [names[at] for at in kept]
 
     def read(rows: Sequence[Row]) -> list[Any]:
         return [kind(**dict(zip(keys, row, strict=True))) for row in _converted([keep(row) for row in rows], many, told, 1)]
@@ -210,12 +213,6 @@ def _takes_positions(kind: Any) -> bool:
     if issubclass(kind, msgspec.Struct) or hasattr(kind, "__dataclass_fields__"):
         return len(getattr(kind, "__match_args__", ())) == len(fields_of(kind))  # it has no field that is given by name alone
     return issubclass(kind, tuple)
-
-
-def _attribute_of(kind: Any, column: str) -> str:
-    if issubclass(kind, msgspec.Struct):
-        return next(field.name for field in msgspec.structs.fields(kind) if field.encode_name == column)
-    return column
 
 
 def _picker(kept: list[int], width: int, texts: dict[int, Text]) -> Callable[[Row], Row] | None:

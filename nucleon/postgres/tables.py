@@ -86,8 +86,8 @@ def columns_from(kind: Any, values: Values | None, columns: Mapping[str, Any]) -
     json_columns = _json_columns_of(kind)
     given: dict[str, Any] = {}
     if isinstance(values, msgspec.Struct):
-        for attribute, column, is_json in _columns_of(type(values)):
-            value = getattr(values, attribute)
+        for column, is_json in _columns_of(type(values)):
+            value = getattr(values, column)
             if value is not msgspec.UNSET:
                 given[column] = parameter_from(value, is_json or column in json_columns)
     elif values is not None:
@@ -97,9 +97,9 @@ def columns_from(kind: Any, values: Values | None, columns: Mapping[str, Any]) -
 
 
 @lru_cache(maxsize=1024)
-def _columns_of(model: type[msgspec.Struct]) -> list[tuple[str, str, bool]]:
-    """Return attribute, column, and whether it is written as JSON, of each field of a model; looking them up costs more than the insert."""
-    return [(field.name, field.encode_name, holds_records(field.type)) for field in msgspec.structs.fields(model)]
+def _columns_of(model: type[msgspec.Struct]) -> list[tuple[str, bool]]:
+    """Return the column of each field of a model, and whether it is written as JSON; looking them up costs more than the insert."""
+    return [(field.name, holds_records(field.type)) for field in msgspec.structs.fields(model)]
 
 
 @lru_cache(maxsize=1024)

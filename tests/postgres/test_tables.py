@@ -6,7 +6,7 @@ from psycopg2 import sql
 
 from nucleon.errors import PreconditionFailed
 from nucleon.message import Headers, Model, Patch, Request
-from nucleon.postgres import AlreadyExists, ConstraintFailed, NoRow, SeveralRows
+from nucleon.postgres import AlreadyExists, ConstraintFailed, NoRow, SeveralRows, StatementFailed
 
 
 class Line(Model):
@@ -126,3 +126,24 @@ def test_a_failed_write_in_a_transaction_leaves_nothing(orders):
         orders.insert(Order, "orders", NewOrder("ann"))
         orders.update(Order, "orders", Patch({"tags": []}), customer="ann", expected=9)
     assert orders.value("select count(*) from orders") == 0 and orders.pool.in_use == 0
+
+
+class Address(Model, rename="camel"):
+    street_name: str
+
+
+class Person(Model, rename="camel", kw_only=True):
+    first_name: str
+    home_address: Address | None = None
+    shoe_size: int | None = None
+
+
+def test_other_names_in_json_are_no_other_columns(db):
+    db.execute("create table people (id int generated always as identity primary key, first_name text, home_address jsonb, shoe_size int)")
+    stored = db.insert(Person, "people", Person(first_name="Ada", home_address=Address("Main Street")))
+    assert stored == Person(first_name="Ada", home_address=Address("Main Street"))
+    assert db.value(str, "select home_address ->> 'streetName' from people") == "Main Street"
+    assert db.update(Person, "people", Patch({"first_name": "Eva", "shoe_size": 38}), id=1).first_name == "Eva"
+    assert db.one(Person, "select shoe_size, first_name from people") == Person(first_name="Eva", shoe_size=38)
+    with pytest.raises(StatementFailed, match="no column first_name, which Person needs"):
+        db.all(Person, 'select first_name as "firstName" from people')

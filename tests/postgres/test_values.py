@@ -144,8 +144,8 @@ class AsDict(TypedDict):
     mood: Mood
 
 
-class Renamed(Model, rename={"key": "id"}):
-    key: int
+class Renamed(Model, rename={"id": "Identifier"}):
+    id: int
     mood: Mood | None = None
 
 

@@ -260,11 +260,10 @@ class Reader:
 
 def _columns_of(kind: Any) -> frozenset[str]:
     """Return the columns that a value of a model, or of `Patch` of one, may name."""
-    is_patch = get_origin(kind) is Patch
-    model = get_args(kind)[0] if is_patch else kind
+    model = get_args(kind)[0] if get_origin(kind) is Patch else kind
     if not (isinstance(model, type) and issubclass(model, msgspec.Struct)):
         return frozenset()
-    return frozenset(field.name if is_patch else field.encode_name for field in msgspec.structs.fields(model))
+    return frozenset(field.name for field in msgspec.structs.fields(model))
 
 
 def _item(thing: Any, key: Any, node: ast.Subscript) -> Any:
