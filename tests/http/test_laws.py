@@ -109,6 +109,7 @@ FIELDS = st.lists(st.tuples(st.one_of(WORDS, ANY_TEXT), st.one_of(VALUES, ANY_TE
 @example(200, [("X-A", "v\r\nX-Injected: 1")], 0, True)
 @example(200, [("X-A", "v\n")], 0, True)
 @example(200, [("Content-Length", "5"), ("Transfer-Encoding", "chunked")], 5, True)
+@example(200, [("SERVER", "mine"), ("Date", "")], 0, False)
 def test_a_response_head_is_refused_or_reads_as_it_was_meant(status: int, headers: list[tuple[str, str]], size: int, keep: bool) -> None:
     try:
         head, framing, stays = reply_head(status, headers, size, keep_alive=keep)
@@ -124,8 +125,9 @@ def test_a_response_head_is_refused_or_reads_as_it_was_meant(status: int, header
     seen = [(name.decode(), value.decode("latin-1")) for name, value in answer.headers]
     names = [name for name, _ in seen]
     assert sum(name in ("content-length", "transfer-encoding") for name in names) <= 1
+    assert (names.count("date"), names.count("server")) == (1, 1)
     assert (("connection", "close") in seen) is not stays
     for name, value in headers:
-        if name.lower() not in (*FRAMING, "te", "trailer", "keep-alive", "proxy-connection"):
+        if name.lower() not in (*FRAMING, "te", "trailer", "keep-alive", "proxy-connection", "date", "server"):
             assert (name.lower(), value.strip(" \t")) in seen
     assert framing == (0 if status in (204, 304) else CHUNKED) or framing >= 0
