@@ -14,7 +14,7 @@ HOT = (
     "nucleon.http.malformed", "nucleon.http.fields", "nucleon.http.head", "nucleon.http.chunks", "nucleon.http.reply",
     "nucleon.message.request", "nucleon.message.response", "nucleon.wsgi",
     "nucleon.routing.router", "nucleon.binding.call", "nucleon.binding.filling", "nucleon.binding.readers", "nucleon.binding.answers",
-    "nucleon.app.answering", "nucleon.app.inside", "nucleon.app.storing",
+    "nucleon.app.answering", "nucleon.app.front", "nucleon.app.inside", "nucleon.app.storing",
     "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
     "nucleon.server.door", "nucleon.server.poller",
     "nucleon.redis.calls", "nucleon.redis.copies", "nucleon.redis.link", "nucleon.redis.multiplexer", "nucleon.redis.shared",
@@ -28,7 +28,10 @@ DRIVERS = (
     "nucleon.postgres.statements", "nucleon.postgres.client",
 )  # fmt: skip
 """The same for what waits for servers: the kernel takes most of its time."""
-TWINS = ("nucleon.http.native", "nucleon.server.wire", "nucleon.postgres.direct", "nucleon.redis.packing", "nucleon.redis.replies")
+TWINS = (
+    "nucleon.http.native", "nucleon.server.wire", "nucleon.binding.scanning",
+    "nucleon.postgres.direct", "nucleon.redis.packing", "nucleon.redis.replies",
+)  # fmt: skip
 """What calls the C library (.pyx), each with an interpreted twin (.py) beside it."""
 FLAGS = ["-O2", "-g0", "-w"] if os.name == "posix" else []
 """Half the time to install, and as fast, as with -O3 -g; warnings about generated code help nobody."""

@@ -7,10 +7,12 @@ from typing import Any
 
 from nucleon.app.inside import Step, Visit
 from nucleon.app.transacting import Begin
-from nucleon.binding import Answer, Call, Plan
+from nucleon.binding import Answer, Plan
+from nucleon.binding.call import Call
 from nucleon.errors import BadRequest
 from nucleon.green import check, deadline, deadline_at
-from nucleon.message import Request, Response
+from nucleon.message.request import Request
+from nucleon.message.response import Response
 
 log = logging.getLogger("nucleon.app")
 
@@ -32,9 +34,10 @@ def endpoint_from(
     run = plan.run
 
     def respond(request: Request) -> Response:
-        call = Call(request, limit_bytes)
+        call = Call.__new__(Call)
+        call.begin(request, limit_bytes)
         try:
-            if acceptable is not None:
+            if acceptable is not None and "accept" in request.fields:
                 acceptable(call)
             if begin is not None:
                 begin(call)

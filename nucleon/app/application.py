@@ -7,11 +7,11 @@ from time import perf_counter
 from typing import Any, TypeVar, Unpack
 
 from nucleon import hooks
-from nucleon.app.answering import answer_in
 from nucleon.app.compiling import Compiled, compiled_from
 from nucleon.app.consumers import Consumers, is_configured
 from nucleon.app.consumption import ConsumeOptions, consumption_from
 from nucleon.app.extras import Extras, merged
+from nucleon.app.front import Front
 from nucleon.app.group import F, Group
 from nucleon.app.problems import is_known, problem_response, response_from, unknown_method, wrong_method
 from nucleon.app.route import Registered, Route
@@ -20,7 +20,7 @@ from nucleon.app.settings import Settings
 from nucleon.binding import Handler, caller_names, place_of
 from nucleon.errors import NotFound, SetupError
 from nucleon.message import Request, Response
-from nucleon.routing import Match, WrongMethod
+from nucleon.routing import WrongMethod
 
 log = logging.getLogger("nucleon.app")
 R = TypeVar("R")
@@ -47,6 +47,7 @@ class App(Group):
         self._stopping: list[Callable[..., None]] = []
         self._mounts: list[tuple[str, Callable[..., Any]]] = []
         self._compiled: Compiled | None = None
+        self._front = Front(self._around, self._now_compiled, self._elsewhere, self._observed)
 
     def use(self, resource: R, name: str | None = None, *, optional: bool = False) -> R:
         """Use a resource under a name (its kind when none is given), which is also its section in the settings.
@@ -124,6 +125,7 @@ class App(Group):
         compiled = compiled_from(self._registered, self._providing, self.resources, self.settings)
         self.consumers.check(compiled.known, self.resources)
         self._compiled = compiled
+        self._front.use(compiled.router)
 
     def routes(self) -> list[Route]:
         """Return the facts of every route, in the order of registration."""
@@ -165,9 +167,10 @@ class App(Group):
 
     def respond(self, request: Request) -> Response:
         """Answer a request; whatever goes wrong becomes a problem response."""
-        hooks.request_id.set(request)
-        if not hooks.request_ended.listeners:
-            return self._surrounded(request, 0) if self._around else self._dispatch(request)
+        return self._front.respond(request)
+
+    def _observed(self, request: Request) -> Response:
+        """Answer with the hooks around, and tell who listens."""
         begun = perf_counter()
         response = self._surrounded(request, 0)
         seconds = perf_counter() - begun
@@ -187,6 +190,7 @@ class App(Group):
 
     def _changed(self) -> None:
         self._compiled = None
+        self._front.use(None)
 
     def _now_compiled(self) -> Compiled:
         if self._compiled is None:
@@ -203,20 +207,6 @@ class App(Group):
             step()
         except Exception:
             log.exception("stopping %s failed", name)
-
-    def _dispatch(self, request: Request) -> Response:
-        try:
-            compiled = self._compiled or self._now_compiled()
-            found = compiled.router.find(request.method, request.path)
-            if type(found) is Match:
-                endpoint = found.route
-                request.params = found.params
-                request.route = endpoint.pattern
-                hurry = request.fields.get("request-timeout")
-                return endpoint.answer(request) if hurry is None else answer_in(hurry, endpoint.answer, request)
-            return self._elsewhere(request, found)
-        except Exception as error:  # noqa: BLE001  every error leaves as a problem, and is logged
-            return response_from(error, request)
 
     def _elsewhere(self, request: Request, found: object) -> Response:
         """Answer what no route matches: OPTIONS, a wrong method (405) or one that nobody knows (501), a mounted application, 404."""
@@ -241,7 +231,7 @@ class App(Group):
     def _surrounded(self, request: Request, at: int) -> Response:
         """Dispatch inside the hooks from the `at`th on; what a hook raises becomes a problem response too."""
         if at == len(self._around):
-            return self._dispatch(request)
+            return self._front.dispatch(request)
         hook = self._around[at](request)
         try:
             next(hook)

@@ -11,16 +11,18 @@ from nucleon.binding.call import Call
 from nucleon.binding.faults import non_finite
 from nucleon.binding.kinds import may_hold_non_finite, plain, unknown_parts
 from nucleon.binding.preconditions import is_not_modified, names_version
-from nucleon.binding.shape import shape_from
+from nucleon.binding.shape import shape_from, whole_type
 from nucleon.errors import NotAcceptable, SetupError
-from nucleon.message import Created, Event, Events, Page, Response
+from nucleon.message import Created, Event, Events, Page
 from nucleon.message.accept import preferred
+from nucleon.message.response import Response
 
 Answer: TypeAlias = Callable[[Any, Call], Response]
 Locate: TypeAlias = Callable[[Any, Call], str | None]
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
+_JSON_FIELD = ("Content-Type", JSON)
 STREAMS = (Iterator, Iterable, Generator)
 
 
@@ -69,12 +71,12 @@ def answer_from(annotation: Any, status: int | None, locate: Locate) -> Answer:
 def encoder_from(kind: Any) -> Callable[[Any], bytes]:
     """Return a function from a value to the JSON of its declared type, and of nothing else. NaN and infinities are refused."""
     encode = msgspec.json.Encoder().encode
-    shape = shape_from(kind)
+    shape, whole = shape_from(kind), whole_type(kind)
     checks_finite = may_hold_non_finite(kind)
 
     def encode_cut(value: Any) -> bytes:
         try:
-            cut = value if shape is None else shape(value)
+            cut = value if shape is None or type(value) is whole else shape(value)
             data = encode(cut)
         except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
             raise WrongAnswer(f"the handler returned {type(value).__name__}, which is not the {kind} it declares: {error}") from error
@@ -116,10 +118,9 @@ def _value(kind: Any, encode: Callable[[Any], bytes], status: int) -> Answer:
 
     def answer(value: Any, call: Call) -> Response:
         data = encode(value)
-        response = Response(data, status)
-        response.headers.append(("Content-Type", JSON))
-        version = getattr(value, "version", None) if has_version else None
-        if version is not None:
+        response = Response.__new__(Response)
+        response.begin_with(data, status, [_JSON_FIELD])
+        if has_version and (version := getattr(value, "version", None)) is not None:
             etag = f'"{version}"'
             if is_not_modified(call.request, etag):
                 return Response(b"", 304, [("ETag", etag)])

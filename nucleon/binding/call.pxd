@@ -13,6 +13,7 @@ cdef class Call:
     cdef public object limit_bytes
     cdef public Request request
 
+    cpdef object begin(self, Request request, object limit_bytes)
     cpdef dict query(self)
 
 @cython.locals(fields=dict, is_plain=bint, part=str, at=Py_ssize_t, name=str, value=str, values=list)

@@ -6,7 +6,7 @@ from typing import Any
 
 from nucleon.binding.call import Call
 from nucleon.binding.faults import Faulty, invalid
-from nucleon.binding.readers import Reader
+from nucleon.binding.readers import Reader, Scalar
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Parameter:
 class Plan:
     """Fills the arguments of one handler. Stage by stage: read, then provide; so faults come before side effects."""
 
-    __slots__ = ("arguments", "function", "guard_slot", "keywords", "parameters", "stages", "takes_request", "template")
+    __slots__ = ("arguments", "function", "guard_slot", "is_in_order", "keywords", "parameters", "stages", "takes_request", "template")
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -31,20 +31,16 @@ class Plan:
         self.arguments: tuple[int, ...] = ()
         self.keywords: dict[str, int] = {}
         self.template: list[Any] = []
+        self.is_in_order = False  # the slots are the arguments, and nothing else
         self.guard_slot: int | None = None
         self.takes_request = False
 
     def run(self, call: Call) -> Any:
         """Call the handler. Raises `Invalid` with every fault of the request, or what a provider or the handler raises."""
-        values = self.template.copy()
-        for reading, providing in self.stages:
-            try:
-                for index, read in reading:
-                    values[index] = read(call)
-            except Faulty:
-                raise invalid(list(_all_faults(reading, call))) from None
-            for index, provide in providing:
-                values[index] = provide(call, values)
+        values = self.template[:]
+        _fill(self.stages, call, values)
+        if self.is_in_order:
+            return self.function(*values)
         if self.keywords:
             keywords = {name: values[index] for name, index in self.keywords.items()}
             return self.function(*[values[index] for index in self.arguments], **keywords)
@@ -63,11 +59,15 @@ class Plan:
         return self.function(*[values[index] for index in self.arguments], **keywords)
 
 
-def _fill(stages: Iterable[Any], call: Call, values: list[Any]) -> None:
+def _fill(stages: list[Any], call: Call, values: list[Any]) -> None:
     for reading, providing in stages:
         try:
             for index, read in reading:
-                values[index] = read(call)
+                if isinstance(read, Scalar):
+                    scalar = read
+                    values[index] = scalar.read(call)
+                else:
+                    values[index] = read(call)
         except Faulty:
             raise invalid(list(_all_faults(reading, call))) from None
         for index, provide in providing:

@@ -123,6 +123,7 @@ class Study:
         positional, keywords = self._arguments(self.handler)
         self._end_stage()
         self.plan.arguments, self.plan.keywords = tuple(positional), keywords
+        self.plan.is_in_order = positional == list(range(len(self.plan.template)))
         read = {parameter.name for parameter in self.plan.parameters if parameter.place == "path"}
         where = place_of(self.handler.function)
         self.faults += [f"{where}: the path has {{{name}}}, and no parameter takes it" for name in self.path_names if name not in read]
@@ -211,7 +212,7 @@ class Study:
         if place in ("query", "form"):
             if readers.is_record_of_fields(kind):
                 return readers.record_reader(place, kind, default)
-            return readers.fields_reader(place, name, kind, default)
+            return readers.query_reader(name, kind, default) if place == "query" else readers.fields_reader(place, name, kind, default)
         return (readers.header_reader if place == "header" else readers.cookie_reader)(name, kind, default)
 
     def _injected(self, name: str, kind: Any) -> int | None:

@@ -8,6 +8,7 @@ import msgspec
 from nucleon.binding.call import Call
 from nucleon.binding.faults import Faulty, fault_from, faults_of, non_finite
 from nucleon.binding.kinds import fields_of, is_list, is_open, is_record, may_hold_non_finite, members, plain
+from nucleon.binding.scanning import ABSENT, UNSURE, number_in, value_end, value_start
 from nucleon.errors import BadRequest, UnsupportedMediaType
 from nucleon.message import Patch, partial_from
 
@@ -32,22 +33,68 @@ def text_converter(kind: Any, place: str, name: str) -> Callable[[Any], Any]:
             raise Faulty(place, [(pointer, "Expected a finite number")])
         return result
 
-    if kind is int:  # most parameters: digits need no general converter
-        return lambda value: int(value) if is_number(value) else convert(value)
-    return convert
+    if kind is not int:
+        return convert
+
+    def convert_digits(value: str) -> Any:  # most parameters: digits need no general converter
+        number = number_in(value, 0, len(value))
+        return number if number >= 0 else convert(value)
+
+    return convert_digits
 
 
-def is_number(text: str) -> bool:
-    """Tell whether text is digits as JSON writes them: no sign, no leading zero, at most 18."""
-    return len(text) < 19 and text.isdigit() and text.isascii() and (text[0] != "0" or len(text) == 1)
+class Scalar:
+    """Reads one value of the path or of the query, as most parameters are: a query is not taken apart for it.
+
+    otherwise: reads a query that has to be taken apart, and says what is wrong with it.
+    """
+
+    __slots__ = ("convert", "default", "is_int", "is_path", "is_required", "is_str", "name", "otherwise")
+
+    def __init__(self, place: str, name: str, kind: Any, default: Any, otherwise: Reader | None = None) -> None:
+        self.name = name
+        self.default = default
+        self.is_path = place == "path"
+        self.is_required = default is MISSING
+        self.is_int = kind is int
+        self.is_str = kind is str
+        self.convert = text_converter(kind, place, name)
+        self.otherwise: Any = otherwise
+
+    def __call__(self, call: Call) -> Any:
+        return self.read(call)
+
+    def read(self, call: Call) -> Any:
+        """Return the value. Raises `Faulty`."""
+        if self.is_path:
+            text = call.request.params[self.name]
+            return self._value(text, 0, len(text))
+        text = call.request.query_string
+        start = value_start(text, self.name) if text else ABSENT
+        if start == UNSURE or (start == ABSENT and self.is_required):
+            return self.otherwise(call)
+        if start == ABSENT:
+            return self.default
+        return self._value(text, start, value_end(text, start))
+
+    def _value(self, text: str, start: int, end: int) -> Any:
+        if self.is_int:
+            number = number_in(text, start, end)
+            if number >= 0:
+                return number
+        given = text[start:end]
+        return given if self.is_str else self.convert(given)
 
 
 def path_reader(name: str, kind: Any) -> Reader:
     """Read a path parameter."""
-    if kind is str:
-        return lambda call: call.request.params[name]
-    convert = text_converter(kind, "path", name)
-    return lambda call: convert(call.request.params[name])
+    return Scalar("path", name, kind, MISSING)
+
+
+def query_reader(name: str, kind: Any, default: Any) -> Reader:
+    """Read a field of the query: as `fields_reader`, and sooner when it is one plain value."""
+    read = fields_reader("query", name, kind, default)
+    return read if any(is_list(member) for member in members(kind)) else Scalar("query", name, kind, default, read)
 
 
 def fields_reader(place: str, name: str, kind: Any, default: Any) -> Reader:

@@ -33,6 +33,16 @@ def shape_from(kind: Any, made: dict[Any, list[Shape]] | None = None) -> Shape |
     return None
 
 
+def whole_type(kind: Any) -> type | None:
+    """Return the type whose very instances need no cutting: a Struct of values that need none. None: there is no such type."""
+    parts = members(kind)
+    owner = get_origin(parts[0]) or parts[0]
+    if len(parts) > 1 or not is_struct(owner) or any(shape_from(field.kind) is not None for field in fields_of(parts[0])):
+        return None
+    found: type = owner
+    return found
+
+
 def _shape_of_union(kind: Any, parts: tuple[Any, ...], made: dict[Any, list[Shape]]) -> Shape | None:
     shapes = [(get_origin(part) or part, shape_from(part, made)) for part in parts]
     if all(shape is None for _, shape in shapes):

@@ -8,4 +8,5 @@ cdef class Response:
     cdef public list headers
     cdef public object on_close
 
+    cpdef object begin_with(self, bytes body, object status, list headers)
     cpdef bint needs_closing(self) except -1

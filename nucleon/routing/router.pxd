@@ -7,14 +7,14 @@ cdef class Match:
     cdef public object route
 
 @cython.final
-cdef class _Node:
+cdef class Node:
     cdef public dict methods
-    cdef public _Node parameter
-    cdef public _Node rest
+    cdef public Node parameter
+    cdef public Node rest
     cdef public dict static
 
 @cython.locals(here=dict, segments=list, values=list, params=dict, at=Py_ssize_t, hit=tuple)
-cdef object _found(_Node root, dict static, str method, str path)
+cpdef object found_in(Node root, dict static, str method, str path)
 
-@cython.locals(child=_Node, segment=str, hit=tuple)
-cdef tuple _search(_Node node, list segments, Py_ssize_t at, str method, list values, set allow)
+@cython.locals(child=Node, segment=str, hit=tuple)
+cdef tuple _search(Node node, list segments, Py_ssize_t at, str method, list values, set allow)

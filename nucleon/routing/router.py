@@ -31,13 +31,13 @@ class NoRoute:
     __slots__ = ()
 
 
-class _Node:
+class Node:
     __slots__ = ("methods", "parameter", "rest", "static")
 
     def __init__(self) -> None:
-        self.static: dict[str, _Node] = {}
-        self.parameter: _Node | None = None
-        self.rest: _Node | None = None
+        self.static: dict[str, Node] = {}
+        self.parameter: Node | None = None
+        self.rest: Node | None = None
         self.methods: dict[str, tuple[Any, tuple[str, ...]]] = {}
 
 
@@ -45,38 +45,38 @@ class Router(Generic[T]):
     """Add patterns at start-up, then find routes. HEAD falls back to GET; OPTIONS is the caller's when no route has it."""
 
     def __init__(self) -> None:
-        self._root = _Node()
-        self._static: dict[str, dict[str, Match]] = {}
+        self.root = Node()
+        self.static: dict[str, dict[str, Match]] = {}
 
     def add(self, method: str, pattern: Pattern, route: T) -> T | None:
         """Add a route; when another has the same method and matches the same paths, return that one and add nothing."""
-        node = self._root
+        node = self.root
         for segment in pattern.segments:
             if isinstance(segment, str):
-                node = node.static.setdefault(segment, _Node())
+                node = node.static.setdefault(segment, Node())
             elif segment.is_rest:
-                node.rest = node.rest or _Node()
+                node.rest = node.rest or Node()
                 node = node.rest
             else:
-                node.parameter = node.parameter or _Node()
+                node.parameter = node.parameter or Node()
                 node = node.parameter
         if method in node.methods:
             taken: T = node.methods[method][0]
             return taken
         node.methods[method] = (route, pattern.parameters)
         if not any(isinstance(segment, Parameter) for segment in pattern.segments):
-            self._static.setdefault(pattern.text, {})[method] = Match(route, {})
+            self.static.setdefault(pattern.text, {})[method] = Match(route, {})
         return None
 
     def find(self, method: str, path: str) -> "Match | WrongMethod | NoRoute":
         """Return the route of a method and a decoded path, or why there is none."""
-        return _found(self._root, self._static, method, path)
+        return found_in(self.root, self.static, method, path)
 
 
 NO_ROUTE = NoRoute()
 
 
-def _found(root: _Node, static: dict[str, dict[str, Match]], method: str, path: str) -> Match | WrongMethod | NoRoute:
+def found_in(root: Node, static: dict[str, dict[str, Match]], method: str, path: str) -> Match | WrongMethod | NoRoute:
     here = static.get(path)
     if here is not None:
         found = here.get(method)
@@ -100,7 +100,7 @@ def _found(root: _Node, static: dict[str, dict[str, Match]], method: str, path: 
 
 
 def _search(  # noqa: PLR0917  compiled functions that are called at C speed take no keywords
-    node: _Node, segments: list[str], at: int, method: str, values: list[str], allow: set[str] | None
+    node: Node, segments: list[str], at: int, method: str, values: list[str], allow: set[str] | None
 ) -> tuple[Any, tuple[str, ...]] | None:
     """Depth first, static before parameter before rest; `values` holds the path taken, `allow`, when given, the methods seen on the way."""
     if at == len(segments):
