@@ -22,6 +22,7 @@ def problem_response(problem: Problem, request: Request) -> Response:
 def response_from(error: Exception, request: Request) -> Response:
     """Return the response for whatever was raised; it is logged, and only a `Problem` shows its text.
 
+    The log says where it was raised when the fault is the program's (500), and not when a server is away (503, 504).
     Of a client's fault the log names the cause's type alone: a driver's message quotes the client's values.
     """
     if not isinstance(error, Problem):
@@ -29,9 +30,11 @@ def response_from(error: Exception, request: Request) -> Response:
         return problem_response(Problem(), request)
     if error.status >= 500:
         cause = error.__cause__ or error.__context__
-        log.warning(
+        is_ours = error.status == 500
+        log.log(
+            logging.ERROR if is_ours else logging.WARNING,
             "%s %s answered %d [request %s]: %s (cause: %s)",
-            request.method, request.path, error.status, request.id, error, _cause_shown(cause),
+            request.method, request.path, error.status, request.id, error, _cause_shown(cause), exc_info=error if is_ours else None,
         )  # fmt: skip
     elif log.isEnabledFor(logging.INFO):
         cause = error.__cause__
