@@ -29,8 +29,8 @@ def value_end(text: str, start: int) -> int:
 
 
 def number_in(text: str, start: int, end: int) -> int:
-    """Return the number of digits as JSON writes them: no sign, no leading zero, at most 18; -1 for anything else."""
+    """Return the number of digits as JSON writes them: no sign, no leading zero, at most 18; -1 for all else."""
     digits = text[start:end]
-    if not 0 < len(digits) < 19 or not digits.isascii() or not digits.isdigit() or (digits[0] == "0" and len(digits) > 1):
+    if not 0 < len(digits) < 19 or not text.isascii() or not digits.isdigit() or (digits[0] == "0" and len(digits) > 1):
         return -1
     return int(digits)

@@ -58,7 +58,7 @@ cpdef Py_ssize_t value_end(str text, Py_ssize_t start) except -9:
 
 
 cpdef long long number_in(str text, Py_ssize_t start, Py_ssize_t end) except -9:
-    """Return the number of digits as JSON writes them: no sign, no leading zero, at most 18; -1 for anything else."""
+    """Return the number of digits as JSON writes them: no sign, no leading zero, at most 18; -1 for all else."""
     cdef const char *letters
     cdef long long number = 0
     cdef Py_ssize_t at

@@ -2,7 +2,7 @@
 import cython
 from nucleon.http.fields cimport Fields, read_fields
 from nucleon.http.malformed cimport Limits
-from nucleon.http.native cimport begins
+from nucleon.http.native cimport begins, number
 
 @cython.final
 @cython.no_gc

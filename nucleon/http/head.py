@@ -8,13 +8,12 @@ from typing import Any
 
 from nucleon.http.fields import Fields, read_fields
 from nucleon.http.malformed import Limits, MalformedInput
-from nucleon.http.native import begins
+from nucleon.http.native import begins, number
 from nucleon.http.octets import PATH, TARGET, TOKEN
 
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 _HOSTS: dict[str, tuple[str, str]] = {}
 _HOSTS_MAXIMUM = 1024
-_DIGITS = re.compile("[0-9]{1,18}")
 _ANY_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [^\x00-\x20\x7f]+ HTTP/[0-9]\.[0-9]")
 _AUTHORITY = re.compile(
@@ -247,9 +246,9 @@ def _read_semantics(head: RequestHead) -> None:
         _check_coding(head, head.coding, head.length)
         head.chunked = True
     elif head.length is not None:
-        if _DIGITS.fullmatch(head.length) is None:
+        head.content_length = number(head.length)
+        if head.content_length < 0:
             raise MalformedInput("Content-Length is not a number of at most 18 digits")
-        head.content_length = int(head.length)
     if head.expectation is not None and head.minor == 1:
         members = {member.strip(" \t").lower() for member in head.expectation.split(",")}
         if not members <= {"100-continue", ""}:

@@ -3,12 +3,17 @@
 from time import monotonic as now
 from time import time
 
-__all__ = ["begins", "ends", "move", "now", "second"]
+__all__ = ["begins", "ends", "move", "now", "number", "second"]
 
 
 def second() -> int:
     """Return the second of the wall clock."""
     return int(time())
+
+
+def number(text: str) -> int:
+    """Return the number that at most 18 digits write; -1 for any other text."""
+    return int(text) if 0 < len(text) < 19 and text.isascii() and text.isdigit() else -1
 
 
 def begins(data: bytes, at: int, word: bytes) -> bool:

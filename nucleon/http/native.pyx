@@ -4,6 +4,11 @@ from libc.string cimport memcmp, memmove
 from libc.time cimport time
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object)
+    Py_ssize_t PyUnicode_GET_LENGTH(object)
+    const char *PyUnicode_1BYTE_DATA(object)
+
 
 cpdef double now() noexcept:
     """Return the instant of the monotonic clock, in seconds: that of `time.monotonic()`."""
@@ -15,6 +20,21 @@ cpdef double now() noexcept:
 cpdef long long second() noexcept:
     """Return the second of the wall clock."""
     return time(NULL)
+
+
+cpdef long long number(str text) except -2:
+    """Return the number that at most 18 digits write; -1 for any other text."""
+    cdef const char *letters
+    cdef long long found = 0
+    cdef Py_ssize_t at
+    if not 0 < PyUnicode_GET_LENGTH(text) < 19 or not PyUnicode_IS_ASCII(text):
+        return -1
+    letters = PyUnicode_1BYTE_DATA(text)
+    for at in range(PyUnicode_GET_LENGTH(text)):
+        if letters[at] < c"0" or letters[at] > c"9":
+            return -1
+        found = found * 10 + (letters[at] - c"0")
+    return found
 
 
 cpdef bint begins(bytes data, Py_ssize_t at, bytes word) noexcept:

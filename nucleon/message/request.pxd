@@ -1,5 +1,6 @@
 # C types for request.py; the code itself is there, and runs without this file.
 import cython
+from nucleon.http.native cimport number
 
 @cython.freelist(8)
 cdef class Request:
@@ -20,3 +21,6 @@ cdef class Request:
     cdef public str version
 
     cpdef object begin(self)
+    cpdef bytes body(self, object limit_bytes=*)
+    @cython.locals(length="long long")
+    cdef bytes _read_at_most(self, object reader, Py_ssize_t limit_bytes)

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from nucleon.errors import ContentTooLarge, PreconditionFailed
+from nucleon.http.native import number
 
 _PROCESS = secrets.token_hex(4)
 _NUMBERS = count(1)
@@ -147,9 +148,9 @@ class Request:
         return self._body
 
     def _read_at_most(self, reader: BodyReader, limit_bytes: int) -> bytes:
-        length = self.fields.get("content-length", "")
-        if length.isdecimal() and length.isascii():
-            data = reader.read() if int(length) <= limit_bytes else None
+        length = number(self.fields.get("content-length", ""))
+        if length >= 0:
+            data = reader.read() if length <= limit_bytes else None
             if data is None or len(data) > limit_bytes:
                 raise ContentTooLarge(f"the body is larger than {limit_bytes} bytes")
             return data

@@ -13,7 +13,7 @@ cdef class Node:
     cdef public Node rest
     cdef public dict static
 
-@cython.locals(here=dict, segments=list, values=list, params=dict, at=Py_ssize_t, hit=tuple)
+@cython.locals(here=dict, segments=list, values=list, params=dict, at=Py_ssize_t, hit=tuple, match=Match)
 cpdef object found_in(Node root, dict static, str method, str path)
 
 @cython.locals(child=Node, segment=str, hit=tuple)

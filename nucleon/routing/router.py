@@ -84,16 +84,21 @@ def found_in(root: Node, static: dict[str, dict[str, Match]], method: str, path:
             found = here.get("GET")
         if found is not None:
             return found
-    segments = path[1:].split("/")
+    segments = path.split("/")
+    if segments[0] or len(segments) == 1:  # "*", say: its first character counts as a slash
+        segments = ["", *path[1:].split("/")]
     values: list[str] = []
-    hit = _search(root, segments, 0, method, values, None)
+    hit = _search(root, segments, 1, method, values, None)
     if hit is not None:
         params: dict[str, str] = {}
         for at, name in enumerate(hit[1]):
             params[name] = values[at]
-        return Match(hit[0], params)
+        match = Match.__new__(Match)
+        match.route = hit[0]
+        match.params = params
+        return match
     allow: set[str] = set()
-    _search(root, segments, 0, method, values, allow)
+    _search(root, segments, 1, method, values, allow)
     if allow:
         return WrongMethod(tuple(sorted(allow | {"OPTIONS"} | ({"HEAD"} if "GET" in allow else set()))))
     return NO_ROUTE
@@ -111,7 +116,7 @@ def _search(  # noqa: PLR0917  compiled functions that are called at C speed tak
             allow.update(node.methods)
         return hit
     segment = segments[at]
-    child = node.static.get(segment)
+    child = node.static.get(segment) if node.static else None
     if child is not None:
         hit = _search(child, segments, at + 1, method, values, allow)
         if hit is not None:
