@@ -17,6 +17,7 @@ cdef class RequestHead(Fields):
     cdef public bint chunked
     cdef public bint keep_alive
     cdef public bint expects_continue
+    cdef public bint is_for_tls
     cdef public bytes data
     cdef public Py_ssize_t target_at
     cdef public Py_ssize_t target_end

@@ -27,11 +27,11 @@ class RequestHead(Fields):
 
     path: percent-decoded UTF-8. query: as sent, without "?". minor: of HTTP/1.x. fields: lower-case name to value, repeated
     fields joined. content_length: -1 when there is none. keep_alive: the client would like the connection to stay.
-    authority: host and port of `host`. size: bytes of the head. patience: the Request-Timeout field.
+    authority: host and port of `host`. size: bytes of the head. patience: the Request-Timeout field. is_for_tls: the target is https.
     """
 
     __slots__ = (
-        "chunked", "content_length", "data", "expects_continue", "keep_alive", "method", "minor", "path", "query",
+        "chunked", "content_length", "data", "expects_continue", "is_for_tls", "keep_alive", "method", "minor", "path", "query",
         "size", "target_at", "target_end",
     )  # fmt: skip
 
@@ -50,6 +50,7 @@ class RequestHead(Fields):
         self.chunked = False
         self.keep_alive = True
         self.expects_continue = False
+        self.is_for_tls = False
         self.data = b""
         self.target_at = 0
         self.target_end = 0
@@ -207,6 +208,7 @@ def _read_other_target(head: RequestHead) -> None:
         raise MalformedInput("the request target has none of the four forms")
     if head.minor == 1 or head.host is not None:
         _check_host(head.host)
+    head.is_for_tls = target[4] in "sS"
     head.host = absolute[1]
     head.fields["HTTP_HOST" if head.is_environ else "host"] = head.host
     path, head.query = absolute[2] or "/", absolute[3] or ""

@@ -194,6 +194,8 @@ class Connection:
         head = parse_head(data, start, end, limits, None if core.environ is None else core.environ.copy())
         if head.content_length > limits.body_bytes:
             raise MalformedInput(f"the body is longer than {limits.body_bytes} bytes", 413)
+        if head.is_for_tls and self.scheme != "https" and not (core.proxies and core.proxies.trusts(self.peer)):  # RFC 9110 7.4
+            raise MalformedInput("an https target on a connection without TLS", 421)
         self.head = head
         self._head_seen = 0
         end = start + head.size

@@ -31,4 +31,4 @@ def _problem_type(code: int) -> type[Problem]:
     return type(f"Status{code}", (Problem,), {"status": code})
 
 
-_PROBLEMS: dict[int, type[Problem]] = {408: RequestTimeout, **{code: _problem_type(code) for code in (414, 417, 431, 501, 505)}}
+_PROBLEMS: dict[int, type[Problem]] = {408: RequestTimeout, **{code: _problem_type(code) for code in (414, 417, 421, 431, 501, 505)}}

@@ -175,7 +175,7 @@ EXPLANATIONS = [
     ("both", "ours refuses: this HTTP version", "505: only HTTP/1 (RFC 9110 15.6.6)"),
     ("both", "ours refuses: this server opens no tunnels", "501 for CONNECT"),
     ("both", "ours refuses: too many fields", "431: the limit `fields`"),
-    ("both", "theirs refuses: (Only Transfer-Encoding|(bad|conflicting) Content-Length|Content-Length can't|Invalid `Transfer-Encoding`|Data after)",
+    ("both", "theirs refuses: (Only Transfer-Encoding|(bad|conflicting) Content-Length|Content-Length can't|Invalid `Transfer-Encoding`|Empty Transfer|Data after)",
      "framing fields in trailers: ours checks the syntax of trailers and drops them all (RFC 9110 6.5.1)"),
     ("both", "ours refuses: $", "`close` wins over `keep-alive`: what follows is not read (RFC 9112 9.3, 9.6)"),
     ("h11", "theirs refuses: no request line", "one empty line before a request is ignored by ours (RFC 9112 2.2 SHOULD)"),

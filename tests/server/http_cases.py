@@ -279,6 +279,8 @@ CASES = [
     Case('request-line', 'line-version-3.0', b'GET /t HTTP/3.0\r\nHost: x\r\n\r\n', 'refuse: 505, close; app not called', 'SHOULD', '9110 15.6.6'),
     Case('request-line', 'line-absolute-empty-host', b'GET http:///t HTTP/1.1\r\nHost: x\r\n\r\n', 'refuse: 400, close; app not called', 'MUST', '9110 4.2.1'),
     Case('request-line', 'line-absolute-upper-scheme', b'GET HTTP://x/t?q HTTP/1.1\r\nHost: x\r\n\r\n', "1 x 200; fields {'path': '/t', 'query': 'q'}; env {'HTTP_HOST': 'x'}", 'MUST', '9110 4.2.3; 3986 3.1'),
+    Case('request-line', 'line-absolute-https-without-tls', b'GET https://x/t HTTP/1.1\r\nHost: x\r\n\r\n', 'refuse: 421, close; app not called', 'MUST', '9110 7.4'),
+    Case('request-line', 'line-absolute-https-upper', b'GET HTTPS://x HTTP/1.1\r\nHost: x\r\n\r\n', 'refuse: 421, close; app not called', 'MUST', '9110 7.4'),
     Case('request-line', 'line-absolute-http10', b'GET http://x/t HTTP/1.0\r\n\r\n', "1 x 200; fields {'path': '/t'}; env {'HTTP_HOST': 'x'}; then close", 'MUST', '9112 3.2.2'),
     Case('request-line', 'line-options-asterisk-10', b'OPTIONS * HTTP/1.0\r\n\r\n', '1 x 200; then close', 'MUST', '9112 3.2.4'),
     Case('request-line', 'line-asterisk-post', b'POST * HTTP/1.1\r\nHost: x\r\n\r\n', 'refuse: 400, close; app not called', 'MUST', '9112 3.2.4'),

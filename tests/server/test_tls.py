@@ -111,6 +111,17 @@ def test_a_request_over_tls_is_answered_and_its_scheme_is_https(certified: Hoste
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["scheme"] == "https"
 
 
+def test_an_https_target_is_served_over_tls_and_from_a_trusted_proxy_alone(certified: Hosted, authority: trustme.CA) -> None:
+    request = REQUEST.replace(b"GET /t", b"GET https://localhost/t")
+    with secured(certified, client_of(authority)) as connection:
+        connection.sendall(request)
+        assert everything(connection).startswith(b"HTTP/1.1 200 ")
+    for trusted, status in ((("127.0.0.1",), b"200"), ((), b"421")):
+        with hosted(EchoApp(), trusted_proxies=trusted) as served, socket.create_connection(served.address, timeout=10) as plain:
+            plain.sendall(request)
+            assert everything(plain).startswith(b"HTTP/1.1 %b " % status)
+
+
 def test_many_requests_and_large_bodies_travel_on_one_connection(certified: Hosted, authority: trustme.CA) -> None:
     body = b"b" * 700_000
     with secured(certified, client_of(authority)) as connection, connection.makefile("rb") as answers:
