@@ -26,24 +26,46 @@ log = logging.getLogger("nucleon.redis")
 
 
 class _Callbacks(CaseInsensitiveDict):
-    """redis-py's response callbacks; tells when one is set, because `Redis` remembers them by name."""
+    """redis-py's response callbacks; tells when one is set, because `Redis` remembers them by name.
+
+    own: what the application has set (None: taken away), for those that come after these.
+    """
 
     changed: Callable[[], None] | None = None
 
+    def __init__(self, found: dict[str, Any]) -> None:
+        self.own: dict[str, Any] = {}
+        super().__init__(found)
+
+    def _note(self, name: str, callback: Any) -> None:
+        if self.changed is not None:
+            self.own[name.upper()] = callback
+            self.changed()
+
     def __setitem__(self, name: str, callback: Any) -> None:
         super().__setitem__(name, callback)  # type: ignore[no-untyped-call]
-        if self.changed is not None:
-            self.changed()
+        self._note(name, callback)
 
     def __delitem__(self, name: str) -> None:
         super().__delitem__(name)  # type: ignore[no-untyped-call]
-        if self.changed is not None:
-            self.changed()
+        self._note(name, None)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        found = super().pop(name.upper(), *default)
+        self._note(name, None)
+        return found
 
     def update(self, *more: Any, **named: Any) -> None:
-        super().update(*more, **named)  # type: ignore[no-untyped-call]
-        if self.changed is not None:
-            self.changed()
+        for name, callback in dict(*more, **named).items():
+            self[name] = callback
+
+    def follow(self, own: dict[str, Any]) -> None:
+        """Take over what the application has set before."""
+        for name, callback in own.items():
+            if callback is None:
+                self.pop(name, None)
+            else:
+                self[name] = callback
 
 
 class Redis(SharedCommands, Offers, redis.Redis):
@@ -73,6 +95,7 @@ class Redis(SharedCommands, Offers, redis.Redis):
         """Take the settings of the section `[name]`; connections are opened when they are first needed."""
         self.name = name
         options = connection_options(settings, self._credential_provider)
+        own: dict[str, Any] = getattr(getattr(self, "response_callbacks", None), "own", {})
         super().__init__(connection_pool=Pool(settings, options))
         copies = _copies_for(settings, options)
         multiplexer = Multiplexer(settings, lambda: _connected(options, settings), name, copies)
@@ -82,6 +105,7 @@ class Redis(SharedCommands, Offers, redis.Redis):
         self.response_callbacks = callbacks
         self._share(multiplexer, callbacks, copies, settings.prefix, settings.large_bytes)
         callbacks.changed = self._plans.clear
+        callbacks.follow(own)
 
     @property
     def settings(self) -> RedisSettings:

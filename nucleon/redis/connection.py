@@ -1,6 +1,7 @@
 """redis-py's connections and pool, every wait of which ends at the deadline."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -18,9 +19,10 @@ from redis.utils import SENTINEL
 
 from nucleon import green, hooks
 from nucleon.errors import DeadlineExceeded, SetupError
-from nucleon.redis.border import Lost, ReplyTooLarge
+from nucleon.redis.border import Crowded, Lost, ReplyTooLarge
 from nucleon.redis.commands import FOREVER, is_stateful, seconds_on_server
 from nucleon.redis.settings import Settings
+from nucleon.redis.threads import here
 from nucleon.redis.turns import Turns
 
 Place = tuple[str, int]
@@ -59,6 +61,8 @@ class _Bounded:
 
     _seconds_on_server = 0.0
     _is_greeting = False
+    _waits: deque[float] = deque()
+    """The same for each reply of a pipeline that is still to come."""
     is_soiled = False
     """It was told to be something else than it began as: closed when it is given back."""
 
@@ -100,9 +104,21 @@ class _Bounded:
 
     def send_command(self: Any, *args: Any, **options: Any) -> None:
         self._seconds_on_server = seconds_on_server(args)
+        if not self._is_greeting:
+            self._waits = deque()  # of a pipeline that was cut short
         if is_stateful(args):
             self.is_soiled = True
         super().send_command(*args, **options)  # type: ignore[misc]
+
+    def pack_commands(self: Any, commands: Iterable[Any]) -> Any:
+        """Pack a pipeline, which is about to be sent."""
+        pipeline = list(commands)
+        self._waits = deque([seconds_on_server(args) for args in pipeline])
+        ends = [args[0] for args in (pipeline[:1] + pipeline[-1:])]
+        inside = pipeline[1:-1] if ends == ["MULTI", "EXEC"] else pipeline
+        if any(is_stateful(args) for args in inside):
+            self.is_soiled = True
+        return super().pack_commands(pipeline)  # type: ignore[misc]
 
     def send_packed_command(self: Any, command: Any, check_health: bool = True) -> None:
         left = green.seconds_left(self.socket_timeout)  # nothing was sent yet: the connection stays good
@@ -111,6 +127,8 @@ class _Bounded:
         super().send_packed_command(command, check_health)  # type: ignore[misc]
 
     def read_response(self: Any, disable_decoding: bool = False, *, timeout: Any = SENTINEL, **options: Any) -> Any:
+        if self._waits and not self._is_greeting:
+            self._seconds_on_server = self._waits.popleft()
         if timeout is SENTINEL and self._sock:
             try:
                 patience = None if self._seconds_on_server == FOREVER else self.socket_timeout + self._seconds_on_server
@@ -181,7 +199,10 @@ OURS = {Connection: TcpConnection, SSLConnection: TlsConnection, UnixDomainSocke
 
 
 class Pool(BlockingConnectionPool):
-    """A bounded pool: takers wait in line for `wait_seconds` or until the deadline. It notices a fork and begins anew."""
+    """A bounded pool: takers wait in line for `wait_seconds` or until the deadline. It notices a fork and begins anew.
+
+    gevent's sockets work in the thread that made them only: another thread gets a new connection, which is closed after use.
+    """
 
     def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
         self.settings = settings
@@ -189,6 +210,12 @@ class Pool(BlockingConnectionPool):
         super().__init__(  # type: ignore[no-untyped-call]
             max_connections=settings.max_connections, timeout=settings.wait_seconds, queue_class=Turns, **options
         )
+
+    def reset(self) -> None:
+        """Begin without connections, in the thread that asks for it."""
+        self._mark = here.mark
+        self._abroad: set[Any] = set()
+        super().reset()  # type: ignore[no-untyped-call]
 
     @property
     def timeout(self) -> float | None:
@@ -202,6 +229,9 @@ class Pool(BlockingConnectionPool):
     def get_connection(self, command_name: str | None = None, *keys: Any, **options: Any) -> Any:
         """Take a connection. Raises redis-py's errors, and `DeadlineExceeded`."""
         check_server(self.settings)
+        self._checkpid()
+        if here.mark is not self._mark:
+            return self._for_other_thread()
         if self.free():
             return super().get_connection()  # type: ignore[no-untyped-call]
         self.waiting += 1
@@ -218,8 +248,24 @@ class Pool(BlockingConnectionPool):
             for listener in hooks.pool_waited.listeners:
                 listener(resource="redis", seconds=monotonic() - started, served=served)
 
+    def _for_other_thread(self) -> Any:
+        if len(self._abroad) >= self.settings.max_connections:
+            raise Crowded(f"{len(self._abroad)} connections are in use by other threads")
+        connection: Any = self.connection_class(**self.connection_kwargs)
+        self._abroad.add(connection)
+        try:
+            connection.connect()
+        except BaseException:
+            self.release(connection)
+            raise
+        return connection
+
     def release(self, connection: Any) -> None:
         """Take a connection back; one that a command changed is closed first."""
+        if connection in self._abroad:
+            self._abroad.remove(connection)
+            connection.disconnect()
+            return
         if connection.is_soiled:
             connection.disconnect()
         super().release(connection)  # type: ignore[no-untyped-call]

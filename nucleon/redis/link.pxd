@@ -4,7 +4,7 @@ from nucleon.redis.calls cimport Call, CallQueue
 from nucleon.redis.replies cimport Replies
 
 cdef int ANSWERED, LATE, LOST, TOO_LARGE, UNSENT, WAITING
-cdef object _to, _deadline, _thread
+cdef object _to, _deadline
 
 cdef class Link:
     cdef public CallQueue calls, ready
@@ -14,7 +14,7 @@ cdef class Link:
     cdef public bytearray buffer
     cdef public list out
     cdef public bint is_lost, is_retired, is_scheduled, is_blocked, is_clean, is_inside, is_plain, is_text
-    cdef public Py_ssize_t reply_bytes, most_calls, most_bytes, reserved, unsent, bytes, partial, kept
+    cdef public Py_ssize_t reply_bytes, most_calls, most_bytes, reserved, reserved_bytes, unsent, bytes, partial, kept
     cdef public double patience, received_at, timer_at
 
     cpdef bint has_room(self, Py_ssize_t size) except -1

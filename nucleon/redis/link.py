@@ -16,7 +16,6 @@ from typing import Any
 
 from gevent import get_hub
 from gevent.exceptions import BlockingSwitchOutError
-from gevent.monkey import get_original
 from greenlet import getcurrent, greenlet
 from hiredis import PushNotification
 from redis.exceptions import InvalidResponse
@@ -26,6 +25,7 @@ from nucleon.green import deadline_at
 from nucleon.redis.border import Lost, ReplyTooLarge, Silent
 from nucleon.redis.calls import ANSWERED, LATE, LOST, TOO_LARGE, UNSENT, WAITING, Call, CallQueue
 from nucleon.redis.replies import UNREAD, Replies
+from nucleon.redis.threads import here
 
 NOT_YET = object()
 """What the reader gives when a reply is not complete."""
@@ -33,8 +33,6 @@ NOT_YET = object()
 _to: Any = greenlet.switch
 """greenlet's own: gevent's asks first whether the hub switches to itself, and so do we."""
 _deadline = deadline_at.get
-_thread: Callable[[], int] = get_original("_thread", "get_ident")
-"""The number of this thread; a sixth of what it takes to ask for its hub."""
 
 AGAIN = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
 READ_BYTES = 65536
@@ -76,14 +74,14 @@ class Link:
         self.patience = patience_seconds
         self.reply_bytes = reply_bytes
         self.most_calls, self.most_bytes = most_calls, most_bytes
-        self.reserved = 0
+        self.reserved = self.reserved_bytes = 0
         self.ended = ended
         self.copies = copies
         self.roomy: Callable[[Link], None] | None = None
         self.why = ""
         self.is_lost = self.is_retired = self.is_scheduled = self.is_blocked = self.is_clean = False
         self.hub = get_hub()
-        self.thread = _thread()
+        self.thread = here.mark
         self.loop = self.hub.loop
         sock = connection._sock
         sock.settimeout(0)
@@ -117,11 +115,11 @@ class Link:
         count = self.calls.count + self.reserved
         if self.is_lost or self.is_retired or count >= self.most_calls:
             return False
-        return count == 0 or self.bytes + size <= self.most_bytes
+        return count == 0 or self.bytes + self.reserved_bytes + size <= self.most_bytes
 
     def may_take(self, size: int) -> bool:
         """Whether this is a good connection for a command of `size` octets, asked in the thread that asks."""
-        return self.has_room(size) and self.partial <= STUCK_BYTES and _thread() == self.thread
+        return self.has_room(size) and self.partial <= STUCK_BYTES and here.mark is self.thread
 
     def ask(  # noqa: PLR0917  positional: this is called for every command
         self, data: bytes, wanted: int, raws: tuple[bool, ...] | None, now: float, copy: Any = None, pairs: bool = False
@@ -142,8 +140,8 @@ class Link:
         is_idle = self.calls.count == 0
         if is_idle:
             self.is_clean = True
-            if now - self.received_at > GLANCE_SECONDS:
-                self.glance()
+            if now - self.received_at > GLANCE_SECONDS and not self.ready:
+                self.glance()  # with replies in hand this runs among them: to read on would wake others from here, and nobody us
         if self.is_lost:
             raise Lost(self.why, may_have_run=False)
         call = Call.__new__(Call)  # and its fields one by one: an `__init__` of so many costs more than all of them
@@ -159,7 +157,7 @@ class Link:
         self.unsent += 1
         self.bytes += call.size
         if ends < self.timer_at:
-            self.arm(ends, now)
+            self.arm(ends, monotonic())  # `now` is older when a connection, or room, was waited for
         if is_idle:
             self.flush()
         elif not self.is_scheduled:

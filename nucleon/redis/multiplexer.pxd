@@ -4,7 +4,7 @@ from nucleon.redis.link cimport Link
 
 cdef class Multiplexer:
     cdef object __weakref__
-    cdef public object settings, copies, name, _old, _connect, _attempt, _lost_at, _line
+    cdef public object settings, copies, name, thread, _old, _connect, _attempt, _lost_at, _line
     cdef public list links
     cdef public Link _current
     cdef public Py_ssize_t opened, _failures

@@ -20,6 +20,7 @@ from nucleon.redis.connection import check_server, is_text, reader_for
 from nucleon.redis.copies import Copies, Copy
 from nucleon.redis.link import NOT_YET, Link
 from nucleon.redis.settings import Settings
+from nucleon.redis.threads import here
 
 log = logging.getLogger("nucleon.redis")
 
@@ -44,9 +45,10 @@ class _Attempt:
 class _Place:
     """A place in the line for room on a connection."""
 
-    __slots__ = ("called", "link")
+    __slots__ = ("called", "link", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self.size = size
         self.called = green.Event()
         self.link: Link | None = None
 
@@ -56,6 +58,7 @@ class Multiplexer:
 
     connect: opens a connection of redis-py, handshake done. Opened lazily; the second connection only while the first is busy with a
     large reply. A connect is tried by a greenlet of its own, with back-off and jitter, so a command that gives up disturbs nothing.
+    All of it belongs to the thread that made it.
     """
 
     def __init__(self, settings: Settings, connect: Callable[[], Any], name: str = "redis", copies: Copies | None = None) -> None:
@@ -64,6 +67,7 @@ class Multiplexer:
         self.name = name
         self.links: list[Link] = []
         self.opened = 0
+        self.thread = here.mark
         self._old: set[Link] = set()  # replaced ones, whose last replies are still to come
         self._current: Link | None = None
         self._connect = connect
@@ -119,7 +123,7 @@ class Multiplexer:
 
     def is_elsewhere(self) -> bool:
         """Whether the connections belong to the event loop of another thread."""
-        return bool(self.links) and self.links[0].hub is not gevent.get_hub()
+        return here.mark is not self.thread
 
     def is_tracking(self) -> bool:
         """Whether the next connection to be used hears of changed keys; one that is yet to be opened says so by its first reply."""
@@ -145,7 +149,7 @@ class Multiplexer:
             return best
         if not self.links:
             raise Lost("the connection was closed before the command was sent", may_have_run=False)
-        return self._wait_for_room()
+        return self._wait_for_room(size)
 
     def _best(self, size: int) -> Link | None:
         """The connection with the shortest queue, those that are busy with a large reply last; None: all are full."""
@@ -155,8 +159,8 @@ class Multiplexer:
         self._current = min(able, key=lambda link: (link.is_stuck(), len(link.calls)))
         return self._current
 
-    def _wait_for_room(self) -> Link:
-        place = _Place()
+    def _wait_for_room(self, size: int) -> Link:
+        place = _Place(size)
         self._line[place] = None
         for link in self.links:
             link.roomy = self._call_in
@@ -168,6 +172,7 @@ class Multiplexer:
             link_given = place.link
             if link_given is not None:
                 link_given.reserved -= 1
+                link_given.reserved_bytes -= size
                 if not is_called:
                     self._call_in(link_given)  # killed with the room in hand: the next in line takes it
             for listener in hooks.pool_waited.listeners:
@@ -180,10 +185,14 @@ class Multiplexer:
 
     def _call_in(self, link: Link) -> None:
         """Give room that became free to the first in line."""
-        while self._line and link.has_room(0):
-            place, _ = self._line.popitem(last=False)
+        while self._line:
+            place = next(iter(self._line))
+            if not link.has_room(place.size):
+                break
+            del self._line[place]
             place.link = link
             link.reserved += 1
+            link.reserved_bytes += place.size
             place.called.set()
         if not self._line:
             for one in self.links:
@@ -292,7 +301,7 @@ class Multiplexer:
         if self.copies is not None:
             self.copies.clear()
         self._old.clear()
-        self.links, self._current, self._attempt = [], None, None
+        self.links, self._current, self._attempt, self.thread = [], None, None, here.mark
         self._line.clear()
 
 

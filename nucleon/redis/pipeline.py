@@ -61,7 +61,8 @@ class Pipeline(redis.client.Pipeline):
     owner: "Redis"
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Collect a command, or send it at once after WATCH."""
+        """Collect a command, or send it at once after WATCH. Raises `DataError` when it has no name."""
+        words_of(args)
         return super().execute_command(*self.owner.with_prefix(args), **options)  # type: ignore[no-untyped-call]
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:

@@ -21,6 +21,8 @@ from nucleon.redis.packing import pack
 
 ALONE = object()
 """What `_answer` gives for a command that needs a connection of its own."""
+PLANS = 1000
+"""So many names of commands are remembered: an application may make them up, "GET user:7" in one word."""
 THEIRS = "redis._parsers.response_callbacks"  # redis-py's own callback for HGETALL gives a dict, and nothing else
 
 
@@ -32,7 +34,7 @@ class Plan:
     def __init__(self, args: tuple[Any, ...], callback: Callable[..., Any] | None) -> None:
         name = spelled(args)
         self.words = words_of(args)
-        self.is_one_word = len(self.words) == 1
+        self.is_one_word = len(self.words) == 1 and len(self.words[0]) == len(args[0])
         self.callback = callback
         self.is_own = is_stateful(args)
         self.may_wait = name in BLOCKING
@@ -143,7 +145,7 @@ class SharedCommands:
 
     def _plan(self, args: tuple[Any, ...]) -> Plan:
         plan = Plan(args, self._callbacks.get(args[0], None))
-        if spelled(args) == spelled(args[:1]):  # CLIENT and its like, when split in two words, are looked at every time
+        if len(self._plans) < PLANS and spelled(args) == spelled(args[:1]):  # CLIENT LIST in two arguments: looked at every time
             self._plans[args[0]] = plan
         return plan
 

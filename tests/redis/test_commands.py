@@ -152,6 +152,22 @@ def test_a_callback_that_the_application_sets_is_used(redis_url: str) -> None:
     redis.stop()
 
 
+def test_a_callback_that_the_application_sets_outlives_the_start_of_the_worker(redis_url: str) -> None:
+    redis = Redis(url=Secret(redis_url))
+    redis.set_response_callback("GET", lambda reply: f"mine: {reply}")  # type: ignore[no-untyped-call]
+    redis.response_callbacks.pop("SET")
+    redis.response_callbacks.update({"echo": lambda reply: "echoed"})
+    for _ in range(2):
+        assert redis.set("k", "v") == b"OK"
+        assert redis.get("k") == "mine: b'v'"
+        assert redis.echo("e") == "echoed"  # type: ignore[no-untyped-call]
+        assert redis.incr("n") > 0
+        redis.start()
+    del redis.response_callbacks["GET"]
+    assert redis.get("k") == b"v"
+    redis.stop()
+
+
 def test_a_reply_that_is_no_text_is_an_error_of_its_reader_only(redis_url: str) -> None:
     redis = Redis(url=Secret(redis_url), decode_responses=True)
     redis.set("binary", b"\xff")

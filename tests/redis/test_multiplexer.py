@@ -153,6 +153,50 @@ def test_bytes_in_flight_are_bounded_too_but_one_command_may_always_go(redis_ser
     redis.stop()
 
 
+def test_who_waits_for_room_does_not_come_in_with_more_bytes_than_there_is_room_for(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url), in_flight_bytes=100_000, wait_seconds=5)
+    redis.ping()
+    link = redis._multiplexer.links[0]
+    carried: list[int] = []
+    send = link.send
+    link.send = lambda data: carried.append(link.bytes) or send(data)  # type: ignore[func-returns-value]
+    redis_server.pause()
+    writers = [green.spawn(redis.set, f"k{number}", "x" * 30_000) for number in range(30)]
+    eventually(lambda: redis._multiplexer.waiting == 27)
+    writers[10].kill()
+    redis_server.resume()
+    gevent.joinall(writers, raise_error=True)
+    assert max(carried) <= 100_000
+    assert (link.reserved, link.reserved_bytes, redis._multiplexer.waiting) == (0, 0, 0)
+    redis.stop()
+
+
+def test_the_deadline_holds_for_a_command_that_waited_for_room_before(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url), commands_in_flight=1, wait_seconds=5)
+    redis.ping()
+    redis_server.pause()
+    first = green.spawn(redis.incr, "n")
+    gevent.sleep(0.02)
+
+    def late() -> float:
+        started = monotonic()
+        with pytest.raises(DeadlineExceeded), green.deadline(0.8):
+            redis.incr("n")
+        return monotonic() - started
+
+    second = green.spawn(late)
+    gevent.sleep(0.6)
+    link = redis._multiplexer.links[0]
+    send = link.send
+    link.send = lambda data: (redis_server.pause(), send(data))[1]  # the second is never answered
+    redis_server.resume()
+    took = second.get()
+    redis_server.resume()
+    first.get()
+    assert took < 1.1
+    redis.stop()
+
+
 def test_a_greenlet_killed_with_the_room_in_hand_gives_it_to_the_next(redis_server: Any) -> None:
     redis = Redis(url=Secret(redis_server.url), commands_in_flight=1, wait_seconds=2)
     redis.ping()
