@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import DataError, RedisError
 
 Span = tuple[int, int, int]
 """First key, last key (negative: from the end), step."""
@@ -165,7 +165,13 @@ def _text(word: Any) -> str:
 
 
 def _with(key: Any, prefix: str) -> Any:
-    return prefix.encode() + bytes(key) if isinstance(key, (bytes, bytearray, memoryview)) else f"{prefix}{key}"
+    if isinstance(key, str):
+        return prefix + key
+    if isinstance(key, (bytes, bytearray, memoryview)):
+        return prefix.encode() + bytes(key)
+    if isinstance(key, (int, float)) and not isinstance(key, bool):
+        return f"{prefix}{key}"
+    raise DataError(f"Invalid input of type: '{type(key).__name__}'. Convert to a bytes, string, int or float first.")
 
 
 def _without(key: Any, prefix: str) -> Any:

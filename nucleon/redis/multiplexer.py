@@ -283,6 +283,7 @@ class Multiplexer:
             self.copies.clear()
         self._old.update(self.links)
         self.links, self._current = [], None
+        self._lost_at = monotonic()  # for those who wait for room: it is worth asking again
         for link in list(self._old):
             link.retire()
         self._send_off()
@@ -292,6 +293,7 @@ class Multiplexer:
         self._attempt = None
         for link in [*self.links, *self._old]:
             link.lose("stopped")
+        self._lost_at = None  # nobody asks again
 
     def _forget(self) -> None:
         """In a forked child: leave the parent's connections alone and begin without any."""

@@ -11,7 +11,9 @@ _serializer: Any = HiredisRespSerializer()
 def pack(args: tuple[Any, ...]) -> bytes:
     """Return the command as an array of strings (RESP). Raises redis-py's `DataError` for a value that is no text, number or bytes."""
     try:
-        packed: bytes = pack_command(args)
+        if memoryview not in map(type, args):  # hiredis reads the memory behind one, whatever part of it the view shows
+            packed: bytes = pack_command(args)
+            return packed
     except TypeError:
-        packed = b"".join(_serializer.pack(*args))
-    return packed
+        pass
+    return b"".join(_serializer.pack(*args))

@@ -76,9 +76,11 @@ cdef const char *word(object arg, char *digits, Py_ssize_t *size) except? NULL:
 
 cdef object packed_by_hiredis(tuple args):
     try:
-        return pack_command(args)
+        if memoryview not in map(type, args):  # hiredis reads the memory behind one, whatever part of it the view shows
+            return pack_command(args)
     except TypeError:
-        return b"".join(serializer.pack(*args))
+        pass
+    return b"".join(serializer.pack(*args))
 
 
 def pack(tuple args not None):

@@ -2,6 +2,7 @@
 
 import os
 import random
+import socket
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import gevent
 import pytest
 from gevent.exceptions import BlockingSwitchOutError
+from gevent.monkey import get_original
 from redis.exceptions import DataError, ResponseError
 
 from nucleon import green, hooks
 from nucleon.errors import DeadlineExceeded, Unavailable
 from nucleon.redis import Redis
+from nucleon.redis.link import GLANCE_SECONDS
 from nucleon.secret import Secret
 from nucleon.testing import TcpProxy
 from nucleon.testing.waiting import eventually
@@ -310,6 +313,60 @@ def test_a_command_in_a_callback_of_the_loop_is_an_error_and_no_standstill(redis
     gevent.sleep(0.01)
     assert len(caught) == 1
     assert redis.get("k") == b"v"
+
+
+def test_who_waits_for_room_when_connections_are_replaced_goes_over_a_new_one(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url), commands_in_flight=1, wait_seconds=2)
+    redis.ping()
+    redis_server.pause()
+    busy = [green.spawn(redis.incr, "n") for _ in range(6)]
+    eventually(lambda: redis._multiplexer.waiting == 5)
+    redis._multiplexer.replace()
+    redis_server.resume()
+    assert sorted(one.get() for one in busy) == list(range(1, 7))
+    redis.stop()
+
+
+def test_nothing_is_asked_again_after_a_stop_and_no_connection_stays(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url), commands_in_flight=2, wait_seconds=2)
+    redis.ping()
+    redis_server.pause()
+    busy = [green.spawn(redis.get, "n") for _ in range(6)]
+    eventually(lambda: redis._multiplexer.waiting == 4)
+    before = redis._multiplexer
+    redis.stop()
+    redis_server.resume()
+    gevent.joinall(busy)
+    assert [isinstance(one.exception, Unavailable) for one in busy] == [True] * 6
+    assert (before.links, before.opened) == ([], 1)
+    assert redis.get("n") is None
+    redis.stop()
+
+
+def test_a_notice_of_the_server_between_replies_that_were_read_together_stops_nobody(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url), protocol=3, local_bytes=100_000)
+    redis.set("a", 1)
+    assert redis.get("a") == b"1"  # the server will tell when it changes
+    redis_server.pause()
+
+    def one(number: int) -> int:
+        redis.exists("x")
+        if number == 0:  # the others have their replies, and are not awake yet
+            with get_original("socket", "socket")(socket.AF_UNIX) as other:  # one that does not let them run
+                other.connect(redis_server.address)
+                other.sendall(b"SET a 2\r\n")
+                assert other.recv(5) == b"+OK\r\n"
+            started = monotonic()
+            while monotonic() - started < 2 * GLANCE_SECONDS:
+                pass
+        return redis.exists("x")
+
+    asked = [green.spawn(one, number) for number in range(4)]
+    gevent.sleep(0.02)
+    redis_server.resume()
+    gevent.joinall(asked, timeout=2)
+    assert [done.value for done in asked] == [0] * 4
+    redis.stop()
 
 
 def test_who_waits_for_room_is_called_in_by_a_new_connection(redis_server: Any) -> None:

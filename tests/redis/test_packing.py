@@ -45,6 +45,11 @@ def test_commands_may_have_any_number_of_words(count: int) -> None:
     assert pack(("DEL", *words)) == theirs(("DEL", *words))
 
 
+def test_every_second_octet_of_a_view_is_sent_as_such() -> None:
+    assert pack(("SET", "key", memoryview(b"a1b2c3")[::2])) == pack(("SET", "key", b"abc"))
+    assert pack(("SET", "key", memoryview(bytearray(b"a1b2c3"))[::-2], bytearray(b"x"))) == pack(("SET", "key", b"321", b"x"))
+
+
 class Colour(StrEnum):
     RED = "red"
 

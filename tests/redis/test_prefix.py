@@ -11,6 +11,7 @@ from redis_script import SCRIPTS, Step
 
 from nucleon.redis import Redis
 from nucleon.redis.keys import KEYLESS, REFUSED, REPLIES, RULES, prefixed
+from nucleon.redis.pipeline import Pipeline
 from nucleon.secret import Secret
 
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated:DeprecationWarning")  # they have to work all the same
@@ -143,6 +144,16 @@ def test_commands_that_reach_everybodys_keys_are_refused(pair: tuple[Redis, Redi
             ask()
     with pytest.raises(RedisError, match="NEWCOMMAND is not known by its keys"):
         pair[0].execute_command("NEWCOMMAND", "k")
+
+
+@pytest.mark.parametrize("key", [None, True, [], object()], ids=lambda key: type(key).__name__)
+def test_what_is_no_key_is_refused_with_a_prefix_too(pair: tuple[Redis, Redis], key: Any) -> None:
+    for client in pair:
+        for ask in (client.get, client.exists, client.pipeline().get):
+            with pytest.raises(DataError):
+                asked = ask(key)
+                if isinstance(asked, Pipeline):
+                    asked.execute()
 
 
 def test_replies_that_name_keys_are_known_commands() -> None:
