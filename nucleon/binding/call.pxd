@@ -1,5 +1,6 @@
 # C types for call.py; the code itself is there, and runs without this file.
 import cython
+from nucleon.binding.scanning cimport decoded
 from nucleon.message.request cimport Request
 
 @cython.freelist(8)

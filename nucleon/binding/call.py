@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import unquote_plus
 
+from nucleon.binding.scanning import decoded
 from nucleon.errors import BadRequest
 from nucleon.message.request import Request
 
@@ -98,6 +98,6 @@ def fields_from(text: str, place: str) -> dict[str, list[str]]:
 
 def _decoded(text: str, place: str) -> str:
     try:
-        return unquote_plus(text, errors="strict")
+        return decoded(text)
     except UnicodeDecodeError:
         raise BadRequest(f"the {place} is not UTF-8") from None

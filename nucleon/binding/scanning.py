@@ -1,6 +1,8 @@
 """Values found inside a query without taking it apart. This is the interpreted twin of `scanning.pyx`; both give the same answers."""
 
-__all__ = ["ABSENT", "SHORT", "UNSURE", "number_in", "value_end", "value_start"]
+from urllib.parse import unquote_plus
+
+__all__ = ["ABSENT", "SHORT", "UNSURE", "decoded", "number_in", "value_end", "value_start"]
 
 ABSENT, UNSURE = -1, -2
 """What `value_start` returns instead of a place: no such field; the query has to be taken apart."""
@@ -26,6 +28,11 @@ def value_end(text: str, start: int) -> int:
     """Return where the value that begins there ends."""
     end = text.find("&", start)
     return len(text) if end < 0 else end
+
+
+def decoded(text: str) -> str:
+    """Return urlencoded text (WHATWG URL, section 5.1) decoded. Raises `UnicodeDecodeError` for what is not UTF-8."""
+    return unquote_plus(text, errors="strict")
 
 
 def number_in(text: str, start: int, end: int) -> int:

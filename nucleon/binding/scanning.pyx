@@ -1,10 +1,12 @@
 """Values found inside a query without taking it apart, by walking over its bytes: what `scanning.py` does interpreted."""
 from libc.string cimport memcmp
+from urllib.parse import unquote_plus
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object)
     Py_ssize_t PyUnicode_GET_LENGTH(object)
     const char *PyUnicode_1BYTE_DATA(object)
+    object PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
 
 cdef enum:
     NO_FIELD = -1
@@ -55,6 +57,37 @@ cpdef Py_ssize_t value_end(str text, Py_ssize_t start) except -9:
     while start < size and letters[start] != c"&":
         start += 1
     return start
+
+
+cdef inline int nibble(char letter) noexcept:
+    """Return the number of a hexadecimal digit; -1 for no such digit."""
+    if c"0" <= letter <= c"9":
+        return letter - c"0"
+    if c"a" <= letter <= c"f":
+        return letter - c"a" + 10
+    if c"A" <= letter <= c"F":
+        return letter - c"A" + 10
+    return -1
+
+
+cpdef str decoded(str text):
+    """Return urlencoded text (WHATWG URL, section 5.1) decoded. Raises `UnicodeDecodeError` for what is not UTF-8."""
+    cdef char octets[LONGEST]
+    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(text)
+    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t count = 0
+    cdef const char *letters
+    if size > LONGEST or not PyUnicode_IS_ASCII(text):
+        return unquote_plus(text, errors="strict")
+    letters = PyUnicode_1BYTE_DATA(text)
+    while at < size:
+        octets[count] = c" " if letters[at] == c"+" else letters[at]
+        if letters[at] == c"%" and at + 2 < size and nibble(letters[at + 1]) >= 0 and nibble(letters[at + 2]) >= 0:
+            octets[count] = <char>(16 * nibble(letters[at + 1]) + nibble(letters[at + 2]))
+            at += 2
+        at += 1
+        count += 1
+    return PyUnicode_DecodeUTF8(octets, count, NULL)
 
 
 cpdef long long number_in(str text, Py_ssize_t start, Py_ssize_t end) except -9:

@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import quote_plus, unquote_plus
 
 import pytest
 from hypothesis import given
@@ -45,6 +46,17 @@ def test_a_number_is_digits_as_json_writes_them(text: str, start: int) -> None:
     digits = text[start:]
     expected = int(digits) if re.fullmatch("0|[1-9][0-9]{0,17}", digits) and text.isascii() else -1
     assert scanning.number_in(text, min(start, len(text)), len(text)) == expected
+
+
+@given(st.text("a+%2fcC3zA9\u00e9", max_size=12) | st.text().map(quote_plus) | st.binary(max_size=8).map(quote_plus))
+def test_what_is_encoded_is_decoded_as_the_standard_library_does(text: str) -> None:
+    try:
+        expected = unquote_plus(text, errors="strict")
+    except UnicodeDecodeError:
+        with pytest.raises(UnicodeDecodeError):
+            scanning.decoded(text)
+    else:
+        assert scanning.decoded(text) == expected
 
 
 @given(QUERIES, st.text("ab\u00e9", min_size=1, max_size=2))
