@@ -20,7 +20,6 @@ cdef class Core:
     cdef public bint idle_closed
     cdef public Py_ssize_t idle_ticks
     cdef public double interval
-    cdef public bint is_exhausted
     cdef public Limits limits
     cdef public Py_ssize_t linger_ticks
     cdef public object loop

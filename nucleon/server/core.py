@@ -15,14 +15,14 @@ class Core:
     tick: how often the timer has run; waits are counted in it, so that a request needs no clock of its own to be timed out. A wait
     of n ticks has lasted more than n - 1 intervals: nobody is cut off early, and at most one interval late.
     arriving: how many clients' proxies have not said yet who they are. stand_back: stops accepting for a moment, given the error or
-    None; is_exhausted: it has said so, and nobody has been accepted since. parked: how many workers are parked.
+    None. parked: how many workers are parked.
     holding: the connection whose answers may wait for those behind them, until its worker gives the hub its turn.
     environ: what every WSGI environ begins with, None for an application of ours.
     """
 
     __slots__ = (
         "_places", "accepting", "application", "arriving", "connections", "deadline_seconds", "drained", "draining", "environ", "fewer",
-        "fresh", "grace_seconds", "head_ticks", "holding", "hub", "idle_closed", "idle_ticks", "interval", "is_exhausted", "limits",
+        "fresh", "grace_seconds", "head_ticks", "holding", "hub", "idle_closed", "idle_ticks", "interval", "limits",
         "linger_ticks", "loop", "maximum_connections", "maximum_running", "new_worker", "parked", "poller", "proxies", "requests",
         "respond", "running", "settings", "stand_back", "tick", "write_bytes_per_tick", "write_ticks",
     )  # fmt: skip
@@ -49,7 +49,6 @@ class Core:
         self.running = 0
         self.accepting = False
         self.arriving = 0
-        self.is_exhausted = False
         self.stand_back: Any = None
         self.draining = False
         self.idle_closed = False

@@ -60,7 +60,6 @@ class Door:
                 continue  # the peer has gone already
             if client is None:
                 return
-            core.is_exhausted = False
             if self._welcome is None:
                 open_plain(core, client[0], self.family, client[1])
             else:

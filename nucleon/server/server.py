@@ -23,6 +23,7 @@ from nucleon.server.tls import TlsWire, certificate_of
 from nucleon.server.worker import Worker
 
 log = logging.getLogger("nucleon.server")
+SAID_SECONDS = 60.0  # while descriptors come and go one by one, pauses would fill the log
 ACCEPT_PAUSE_SECONDS = 0.1  # out of descriptors: spinning on accept() would starve the closers
 IDLE_GRACE_SECONDS = 0.5  # a kept connection may carry a request that its client has sent already
 RENEWAL_SECONDS = 10.0  # how soon a new certificate is seen
@@ -53,6 +54,7 @@ class Server(Core):
         self._doors: list[Door] = []
         self._timer: Any = None
         self._pause: Any = None
+        self._silent_until = 0.0  # about pauses
         self._stopped = gevent.event.Event()
 
     @property
@@ -203,11 +205,12 @@ class Server(Core):
             open_plain(self, fd, family, peer)
 
     def _stand_back(self, error: OSError | None) -> None:
-        """Stop accepting for a moment; say so once."""
+        """Stop accepting for a moment; say so, once a minute."""
         for door in self._doors:
             door.shut()
-        if not self.is_exhausted:
-            self.is_exhausted = True
+        now = monotonic()
+        if now >= self._silent_until:
+            self._silent_until = now + SAID_SECONDS
             log.error("accepting pauses: %s", error or f"{len(self.connections)} connections are open")
         self._pause = self.loop.timer(ACCEPT_PAUSE_SECONDS)
         self._pause.start(self._resume_accepting)

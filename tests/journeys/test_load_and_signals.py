@@ -34,7 +34,7 @@ def test_requests_that_run_at_sigterm_finish_and_the_service_exits_with_0(miniat
 
 def test_who_comes_while_the_service_stops_is_refused_at_once(serve: Serve, fresh_postgres_dsn: str) -> None:
     service = serve("miniature:app", "--workers", "2", dsn=fresh_postgres_dsn)
-    request = green.spawn(lambda: service.get("/slow/2.0").status)
+    request = green.spawn(lambda: service.get("/slow/5.0").status)
     eventually(lambda: sum(established_to(service.port, pid) for pid in service.worker_pids()))
     service.signal(signal.SIGTERM)
 
