@@ -1,3 +1,4 @@
+# cython: embedsignature=True, embedsignature.format=clinic
 """The way of most commands: packed, sent over the shared connections, and their reply made into what redis-py gives.
 
 Written for the compiler: `shared.pxd` gives it C types; interpreted it does the same, slower.

@@ -1,10 +1,12 @@
 """The client: redis-py's commands, bounded waits, errors as problems."""
 
+import inspect
 import os
 import socket
 from collections.abc import Iterator
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
+from unittest import mock
 
 import pytest
 from redis.exceptions import ConnectionError as NoConnection
@@ -37,6 +39,47 @@ def test_commands_of_redis_py_are_methods(redis: Redis) -> None:
     assert redis.hgetall("h") == {b"a": b"1", b"b": b"2"}
     assert redis.rpush("l", "x", "y") == 2
     assert list(redis.blpop(["l"], timeout=1) or ()) == [b"l", b"x"]
+
+
+def test_tests_of_an_application_may_put_other_methods_in_place(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis, "get", lambda name: "in place")
+    assert redis.get("k") == "in place"
+    monkeypatch.undo()
+    with mock.patch.object(Redis, "execute_command", return_value="nothing sent") as sent:
+        assert [redis.get("k"), redis.incr("k"), redis["k"]] == ["nothing sent"] * 3
+        assert sent.call_args_list[0] == mock.call("GET", "k")
+    with mock.patch.object(redis, "set", autospec=True) as put:
+        redis.set("k", "v", ex=3)
+        put.assert_called_once_with("k", "v", ex=3)
+    stand_in = mock.create_autospec(Redis, instance=True)
+    stand_in.get.return_value = "nothing asked"
+    assert stand_in.get("k") == "nothing asked"
+    assert redis.get("k") is None
+
+
+def test_a_subclass_sees_every_command(redis_url: str) -> None:
+    class Heard(Redis):
+        heard: ClassVar[list[str]] = []
+
+        def execute_command(self, *args: Any, **options: Any) -> Any:
+            self.heard.append(str(args[0]))
+            return super().execute_command(*args, **options)
+
+        def get(self, name: Any) -> Any:
+            return "mine", super().get(name)
+
+    redis = Heard(url=Secret(redis_url))
+    redis.set("k", "v")
+    assert redis.get("k") == redis["k"] == ("mine", b"v")
+    assert redis.blpop(["never"], 0.01) is None
+    assert redis.heard == ["SET", "GET", "GET", "BLPOP"]
+    redis.stop()
+
+
+def test_methods_tell_what_they_take_compiled_or_not() -> None:
+    assert list(inspect.signature(Redis.get).parameters) == ["self", "name"]
+    assert list(inspect.signature(Redis.set).parameters)[:3] == ["self", "name", "value"]
+    assert (Redis.get.__doc__ or "").startswith("Return the value of a key")
 
 
 def test_a_pipeline_answers_in_order(redis: Redis) -> None:
