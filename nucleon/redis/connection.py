@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import gevent
 import hiredis
+from gevent import monkey
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _HiredisParser
 from redis.backoff import NoBackoff
 from redis.connection import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection, parse_url
@@ -280,7 +281,9 @@ class Pool(BlockingConnectionPool):
 
 
 def check_server(settings: Settings) -> None:
-    """Raise `SetupError` when the settings name no server."""
+    """Raise `SetupError` when the settings name no server, or this process has no sockets that wait in the event loop."""
+    if not monkey.is_module_patched("socket"):
+        raise SetupError("Redis cannot wait in the event loop: run the program with `nucleon serve`, or call nucleon.green.patch() first")
     if settings.url is None and not settings.sentinels:
         raise SetupError("Redis has no server: set REDIS_URL, or url in the settings section [redis]")
 

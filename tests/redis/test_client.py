@@ -3,6 +3,8 @@
 import inspect
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any, ClassVar
@@ -80,6 +82,21 @@ def test_methods_tell_what_they_take_compiled_or_not() -> None:
     assert list(inspect.signature(Redis.get).parameters) == ["self", "name"]
     assert list(inspect.signature(Redis.set).parameters)[:3] == ["self", "name", "value"]
     assert (Redis.get.__doc__ or "").startswith("Return the value of a key")
+
+
+def test_a_process_whose_library_nobody_patched_is_told_what_to_do(redis_url: str) -> None:
+    script = f"""
+from nucleon.redis import Redis
+from nucleon.secret import Secret
+redis = Redis(url=Secret({redis_url!r}))
+for ask in (redis.get, redis.blpop, redis.pipeline().get("k").execute):
+    try:
+        ask(*(["k"] if ask in (redis.get, redis.blpop) else []))
+    except Exception as error:
+        print(type(error).__name__, "nucleon.green.patch()" in str(error))
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert told.stdout.splitlines() == ["SetupError True"] * 3
 
 
 def test_a_pipeline_answers_in_order(redis: Redis) -> None:
