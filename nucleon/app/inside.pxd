@@ -1,6 +1,8 @@
 # C types for a request that auth has let in; the code itself is in inside.py, and runs without this file.
 import cython
+from nucleon.message.request cimport Request
 
 @cython.freelist(8)
 cdef class Visit:
-    cdef public object limit_bytes, request, user
+    cdef public object limit_bytes, user
+    cdef public Request request

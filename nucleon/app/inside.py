@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
-from nucleon.message import Request, Response
+from nucleon.message.request import Request
+from nucleon.message.response import Response
 
 
 class Visit:

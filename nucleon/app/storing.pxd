@@ -1,6 +1,19 @@
 # C types for answers that are kept; the code itself is in storing.py, and runs without this file.
 import cython
+from nucleon.app.inside cimport Visit
+from nucleon.message.request cimport Request
+from nucleon.message.response cimport Response
 
 @cython.freelist(8)
 cdef class Loading:
-    cdef public object mine, proceed, request
+    cdef public object mine, proceed
+    cdef public Request request
+
+cdef class Storing:
+    cdef object _get_or, _key_of, _store
+
+    @cython.locals(request=Request, loading=Loading, method=str)
+    cpdef object answer(self, Visit visit, object proceed)
+
+@cython.locals(response=Response)
+cdef object _given(object stored, object store, Request request)

@@ -11,7 +11,9 @@ from nucleon.binding.call import fields_from
 from nucleon.binding.kinds import fields_of, is_record, members
 from nucleon.binding.preconditions import is_not_modified
 from nucleon.errors import Problem, SetupError
-from nucleon.message import Events, Headers, Request, Response
+from nucleon.message import Events, Headers
+from nucleon.message.request import Request
+from nucleon.message.response import Response
 
 _OF_304 = frozenset({"cache-control", "content-location", "etag", "expires", "vary"})
 """What the whole answer would say has to stand in a 304, too (RFC 9110 15.4.5)."""
@@ -54,20 +56,35 @@ def storing(store: Store, returns: Any, plan: Plan, has_auth: bool) -> Step:
         raise SetupError(f'cache=: this handler {why}, so its answers may differ: say by="all", by="user" or by=a function of the request')
     if store.by == "user" and not has_auth:
         raise SetupError('cache=: by="user", and this route has no auth= that says who asks')
-    key_of = _keys_of(plan, store.by)
+    return Storing(store, _keys_of(plan, store.by))
 
-    def answer(visit: Visit, proceed: Callable[[], Response]) -> Response:
+
+class Storing:
+    """The step that keeps answers. key_of: None when the path alone is the key."""
+
+    __slots__ = ("_get_or", "_key_of", "_store")
+
+    def __init__(self, store: Store, key_of: Callable[[Visit], str] | None) -> None:
+        self._store = store
+        self._get_or = store.get_or
+        self._key_of = key_of
+
+    def __call__(self, visit: Visit, proceed: Callable[[], Response]) -> Response:
+        return self.answer(visit, proceed)
+
+    def answer(self, visit: Visit, proceed: Callable[[], Response]) -> Response:
+        """Return what is kept, or what `proceed` gives, which is kept then."""
         request = visit.request
-        if request.method not in ("GET", "HEAD"):
+        method = request.method
+        if method != "GET" and method != "HEAD":  # noqa: PLR1714  two comparisons of C
             return proceed()
-        loading = Loading(request, proceed)
+        loading = Loading.__new__(Loading)
+        loading.request, loading.proceed, loading.mine = request, proceed, None
         try:
-            stored = store.get_or(key_of(visit), loading)
+            stored = self._get_or(f" {request.path}?" if self._key_of is None else self._key_of(visit), loading)
         except _NotKept:
             return loading.mine or proceed()
-        return _given(stored, store, request)
-
-    return answer
+        return _given(stored, self._store, request)
 
 
 class Loading:
@@ -75,10 +92,9 @@ class Loading:
 
     __slots__ = ("mine", "proceed", "request")
 
-    def __init__(self, request: Request, proceed: Callable[[], Response]) -> None:
-        self.request = request
-        self.proceed = proceed
-        self.mine: Response | None = None
+    request: Request
+    proceed: Callable[[], Response]
+    mine: Response | None
 
     def __call__(self) -> tuple[list[tuple[str, str]], bytes]:
         response = _for_everybody(self.request, self.proceed)
@@ -89,11 +105,14 @@ class Loading:
         return response.headers, response.body
 
 
-def _keys_of(plan: Plan, by: Any) -> Callable[[Visit], str]:
-    """Return the function from a visit to the key: who, path, and of the rest exactly what the handler reads."""
+def _keys_of(plan: Plan, by: Any) -> Callable[[Visit], str] | None:
+    """Return the function from a visit to the key: who, path, and of the rest exactly what the handler reads; None: only the path."""
     queried = sorted(set(_names(plan, "query")))
     carried = sorted({(place, name) for place in ("header", "cookie") for name in _names(plan, place)})
     is_common, is_plain = by is None or by == "all", not (queried or carried or plan.takes_request)
+
+    if is_common and is_plain:
+        return None
 
     def key_of(visit: Visit) -> str:
         request = visit.request
@@ -142,7 +161,8 @@ def _may_be_kept(response: Response) -> bool:
 
 
 def _given(stored: Stored, store: Store, request: Request) -> Response:
-    response = Response(stored.body, 200, stored.headers)
+    response = Response.__new__(Response)
+    response.begin_with(stored.body, 200, list(stored.headers))
     if "if-none-match" in request.fields:
         etag = response.header("ETag")
         if etag is not None and is_not_modified(request, etag):
