@@ -179,7 +179,7 @@ def test_the_deadline_holds_for_a_command_that_waited_for_room_before(redis_serv
     redis.ping()
     redis_server.pause()
     first = green.spawn(redis.incr, "n")
-    gevent.sleep(0.02)
+    eventually(lambda: redis._multiplexer.in_flight == 1)
 
     def late() -> float:
         started = monotonic()
@@ -315,29 +315,31 @@ def test_a_command_in_a_callback_of_the_loop_is_an_error_and_no_standstill(redis
     assert redis.get("k") == b"v"
 
 
-def test_who_waits_for_room_when_connections_are_replaced_goes_over_a_new_one(redis_server: Any) -> None:
-    redis = Redis(url=Secret(redis_server.url), commands_in_flight=1, wait_seconds=2)
+def crowded(server: Any, room: int, method: str) -> tuple[Redis, list[Any]]:
+    """Six commands at a server that stands still: as many as there is room for are on their way, the others wait."""
+    redis = Redis(url=Secret(server.url), commands_in_flight=room, wait_seconds=2)
     redis.ping()
-    redis_server.pause()
-    busy = [green.spawn(redis.incr, "n") for _ in range(6)]
-    eventually(lambda: redis._multiplexer.waiting == 5)
+    server.pause()
+    asked = [green.spawn(getattr(redis, method), "n") for _ in range(6)]
+    eventually(lambda: redis._multiplexer.waiting == 6 - room)
+    return redis, asked
+
+
+def test_who_waits_for_room_when_connections_are_replaced_goes_over_a_new_one(redis_server: Any) -> None:
+    redis, asked = crowded(redis_server, 1, "incr")
     redis._multiplexer.replace()
     redis_server.resume()
-    assert sorted(one.get() for one in busy) == list(range(1, 7))
+    assert sorted(one.get() for one in asked) == list(range(1, 7))
     redis.stop()
 
 
 def test_nothing_is_asked_again_after_a_stop_and_no_connection_stays(redis_server: Any) -> None:
-    redis = Redis(url=Secret(redis_server.url), commands_in_flight=2, wait_seconds=2)
-    redis.ping()
-    redis_server.pause()
-    busy = [green.spawn(redis.get, "n") for _ in range(6)]
-    eventually(lambda: redis._multiplexer.waiting == 4)
+    redis, asked = crowded(redis_server, 2, "get")
     before = redis._multiplexer
     redis.stop()
     redis_server.resume()
-    gevent.joinall(busy)
-    assert [isinstance(one.exception, Unavailable) for one in busy] == [True] * 6
+    gevent.joinall(asked)
+    assert [isinstance(one.exception, Unavailable) for one in asked] == [True] * 6
     assert (before.links, before.opened) == ([], 1)
     assert redis.get("n") is None
     redis.stop()
@@ -362,7 +364,7 @@ def test_a_notice_of_the_server_between_replies_that_were_read_together_stops_no
         return redis.exists("x")
 
     asked = [green.spawn(one, number) for number in range(4)]
-    gevent.sleep(0.02)
+    eventually(lambda: redis._multiplexer.in_flight == 4)
     redis_server.resume()
     gevent.joinall(asked, timeout=2)
     assert [done.value for done in asked] == [0] * 4

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator
 from enum import Enum
-from time import monotonic
 from typing import Any
 
-import gevent
 import pytest
 from redis.exceptions import DataError
 
@@ -15,6 +13,7 @@ from nucleon.redis import Redis
 from nucleon.redis.commands import BLOCKING, FOREVER, is_stateful, seconds_on_server
 from nucleon.redis.shared import PLANS
 from nucleon.secret import Secret
+from nucleon.testing.waiting import eventually
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ def test_a_command_that_is_written_in_one_word_changes_no_shared_connection(redi
 
 def test_a_command_that_a_server_does_not_answer_costs_nobody_else_a_reply(redis: Redis) -> None:
     unanswered = green.spawn(redis.execute_command, "REPLCONF", "ACK", 0)
-    gevent.sleep(0.05)
+    eventually(lambda: "; 1 of " in repr(redis))  # on a connection of its own
     assert redis.get("k") == b"v"
     with pytest.raises(Unavailable):
         unanswered.get()
@@ -85,12 +84,12 @@ def test_a_large_transaction_may_keep_its_connection(redis: Redis) -> None:
 
 
 def test_a_command_in_one_word_that_waits_keeps_nobody_waiting(redis: Redis) -> None:
-    waiting = green.spawn(redis.execute_command, "BLPOP never 0.4")
-    gevent.sleep(0.02)
-    started = monotonic()
+    waiting = green.spawn(redis.execute_command, "BLPOP never 5")
+    eventually(lambda: "; 1 of " in repr(redis))  # on a connection of its own
     assert redis.get("k") == b"v"
-    assert monotonic() - started < 0.3
-    assert waiting.get() is None
+    assert not waiting.ready()
+    waiting.kill()
+    assert "; 0 of " in repr(redis)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from nucleon import green
 from nucleon.errors import Unavailable
 from nucleon.redis import Redis
 from nucleon.secret import Secret
+from nucleon.testing.waiting import eventually
 
 
 def test_what_another_thread_has_used_is_not_handed_to_this_one(redis_url: str) -> None:
@@ -19,7 +20,7 @@ def test_what_another_thread_has_used_is_not_handed_to_this_one(redis_url: str) 
         assert redis.blpop(["l"], 1) == (b"l", b"%d" % (3 * number + 1))
         assert green.in_thread(redis.pipeline().lpop("l").execute) == [b"%d" % (3 * number + 2)]
     waiting = green.spawn(redis.blpop, ["l"], 1)
-    gevent.sleep(0.01)
+    eventually(lambda: "; 1 of 20 own" in repr(redis))
     assert green.in_thread(redis.rpush, "l", "x") == 1
     assert waiting.get() == (b"l", b"x")
     assert "0 of 20 own connections in use, 1 open" in repr(redis)
