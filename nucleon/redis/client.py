@@ -16,7 +16,7 @@ from nucleon.redis.copies import Copies
 from nucleon.redis.keys import REPLIES, callback_without
 from nucleon.redis.multiplexer import Multiplexer
 from nucleon.redis.offers import Offers
-from nucleon.redis.pipeline import OneConnection, Pipeline, PubSub
+from nucleon.redis.pipeline import OneConnection, Pipeline, PubSub, RawPubSub
 from nucleon.redis.settings import Settings as RedisSettings
 from nucleon.redis.shared import SharedCommands
 from nucleon.redis.telling import telling
@@ -144,6 +144,10 @@ class Redis(SharedCommands, Offers, redis.Redis):
     def pubsub(self, **options: Any) -> PubSub:
         """Subscribe to channels; it holds a connection of the pool until it is closed (use it with `with`)."""
         return PubSub(self.connection_pool, **options)
+
+    def raw_pubsub(self) -> RawPubSub:
+        """As `pubsub`, with messages as the bytes that were published, whatever `decode_responses` says."""
+        return RawPubSub(self.connection_pool)
 
     @property
     def _pool(self) -> Pool:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from redis.exceptions import RedisError
 
 from nucleon import green
-from nucleon.errors import DeadlineExceeded, Unavailable
+from nucleon.errors import DeadlineExceeded, SetupError, Unavailable
 from nucleon.redis.grace import spawn_apart
 from nucleon.redis.subscriptions import Message, Overflow, Subscription
 
@@ -30,7 +30,7 @@ class Client(Protocol):
 
     def execute_command(self, *args: Any, **options: Any) -> Any: ...
 
-    def pubsub(self, **options: Any) -> Any: ...
+    def raw_pubsub(self) -> Any: ...
 
 
 class _Place:
@@ -55,12 +55,14 @@ class Hub:
     TICK_SECONDS = 1.0  # a nudge that was lost is noticed after this
     IDLE_SECONDS = 10.0  # without subscribers before the connection is given back
     LONGEST_PAUSE_SECONDS = 2.0  # between two attempts to connect
+    MESSAGES_IN_A_TURN = 100  # then the other greenlets run, however many more have come
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._control = ""
         self._places: dict[Name, _Place] = {}
         self._asked: set[Name] = set()
+        self._unconfirmed: dict[Name, int] = {}  # how often asked for and not yet confirmed
         self._keeper: green.Greenlet[..., Any] | None = None
         self._is_nudged = False
         self.is_connected = False
@@ -90,7 +92,9 @@ class Hub:
     def join(
         self, names: list[Name], read: Callable[[Message], T], *, maximum: int, maximum_bytes: int, overflow: Overflow
     ) -> Subscription[T]:
-        """Subscribe to channels and patterns, with a function that reads the messages."""
+        """Subscribe to channels and patterns, with a function that reads the messages. Raises `SetupError` when there are none."""
+        if not names or not all(isinstance(text, str) for _, text in names):
+            raise SetupError(f"subscribe to at least one channel or pattern, each a str, not to {[text for _, text in names]!r}")
         subscription: Subscription[T] = Subscription(
             read, lambda: self._leave(names, subscription), maximum=maximum, maximum_bytes=maximum_bytes, overflow=overflow
         )
@@ -142,7 +146,7 @@ class Hub:
         pause = 0.02
         while True:
             try:
-                with self._client.pubsub() as pubsub:
+                with self._client.raw_pubsub() as pubsub:
                     self._serve(pubsub)
                 if not self._places:  # nobody came while the connection was given back
                     return
@@ -158,6 +162,7 @@ class Hub:
 
     def _lose(self) -> None:
         self._asked.clear()
+        self._unconfirmed.clear()
         self._is_nudged = False
         for name, place in list(self._places.items()):
             place.has_gap = place.has_gap or place.confirmed.is_set()
@@ -170,7 +175,7 @@ class Hub:
         self._control = f"nucleon:hub:{secrets.token_hex(8)}"  # made here: what is made at import is the same in every forked worker
         pubsub.subscribe(self._control)
         heard = wanted = monotonic()
-        is_asked = False
+        is_asked, taken = False, 0
         while True:
             self._reconcile(pubsub)
             message = pubsub.get_message(timeout=self.TICK_SECONDS)
@@ -182,6 +187,9 @@ class Hub:
             if message is not None:
                 heard, is_asked = now, False
                 self._take(message)
+                taken += 1
+                if taken % self.MESSAGES_IN_A_TURN == 0:
+                    green.sleep(0)  # what has come already is read without waiting: a flood would keep everybody else from running
             elif now - heard > self.PING_SECONDS + self.PATIENCE_SECONDS:
                 raise Unavailable("the server is silent")
             elif now - heard > self.PING_SECONDS and not is_asked:
@@ -194,6 +202,13 @@ class Hub:
         self._is_nudged = False
         joined = [name for name in self._places if name not in self._asked]
         left = [name for name in self._asked if not self._places[name].subscribers]
+        # noted before it is asked: a question may wait for a slow server, and who comes or goes meanwhile is seen the next time
+        self._asked.update(joined)
+        self._asked.difference_update(left)
+        for name in left:
+            del self._places[name]
+        for name in joined:
+            self._unconfirmed[name] = self._unconfirmed.get(name, 0) + 1
         for ask, names, kind in (
             (pubsub.subscribe, joined, "channel"), (pubsub.psubscribe, joined, "pattern"),
             (pubsub.unsubscribe, left, "channel"), (pubsub.punsubscribe, left, "pattern"),
@@ -201,10 +216,6 @@ class Hub:
             texts = [text for one, text in names if one == kind]
             if texts:
                 ask(*texts)
-        self._asked.update(joined)
-        self._asked.difference_update(left)
-        for name in left:
-            del self._places[name]
 
     def _take(self, received: dict[str, Any]) -> None:
         kind, channel, data = received["type"], _text(received["channel"]), received["data"]
@@ -213,7 +224,7 @@ class Hub:
                 return
             pattern = None if kind == "message" else _text(received["pattern"])
             place = self._places.get(("channel", channel) if pattern is None else ("pattern", pattern))
-            message = Message(channel, data.encode() if isinstance(data, str) else data, pattern)
+            message = Message(channel, data, pattern)
             for subscription in tuple(place.subscribers) if place is not None else ():
                 subscription.put(message)
         elif kind in ("subscribe", "psubscribe"):
@@ -223,11 +234,16 @@ class Hub:
         if name == ("channel", self._control):
             if self.is_connected:  # a second time: the client below has connected again by itself
                 self._gap_everywhere()
+                self._unconfirmed.clear()
             self.reconnects += 1
             self.is_connected = True
             return
+        to_come = self._unconfirmed.pop(name, 1) - 1
+        if to_come > 0:  # this one is of a question before the channel was left and asked for again
+            self._unconfirmed[name] = to_come
+            return
         place = self._places.get(name)
-        if place is None:
+        if place is None or name not in self._asked:
             return
         if place.has_gap:
             place.has_gap = False

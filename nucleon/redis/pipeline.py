@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import redis
+from redis._parsers import Encoder
 from redis.client import NEVER_DECODE
 from redis.exceptions import AuthenticationError, ReadOnlyError
 
@@ -149,3 +150,23 @@ class PubSub(redis.client.PubSub):
         """Wait for the next message: for ever, or `timeout` seconds."""
         with translated():
             return super().parse_response(block, timeout)  # type: ignore[no-untyped-call]
+
+
+class RawPubSub(PubSub):
+    """Subscriptions that give what was published as bytes: a message that is no text ends no connection. Read it with a timeout."""
+
+    def __init__(self, connection_pool: Any) -> None:
+        encoder = connection_pool.get_encoder()
+        super().__init__(connection_pool, encoder=Encoder(encoder.encoding, encoder.encoding_errors, False))  # type: ignore[no-untyped-call]
+
+    def parse_response(self, block: bool = True, timeout: float = 0) -> Any:
+        """Wait `timeout` seconds for the next message."""
+        connection: Any = self.connection
+
+        def read() -> Any:
+            if not connection.can_read(timeout=timeout):
+                return None
+            return connection.read_response(True, disconnect_on_error=False, push_request=True, timeout=timeout)
+
+        with translated():
+            return self._execute(connection, read)  # type: ignore[no-untyped-call]

@@ -4,13 +4,13 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from time import monotonic
 from types import TracebackType
 from typing import Generic, Literal, TypeVar, get_args
 
-import msgspec
-
 from nucleon import green
 from nucleon.errors import NucleonError, SetupError
+from nucleon.redis.unreadable import UNREADABLE
 
 T = TypeVar("T")
 Overflow = Literal["drop_oldest", "drop_newest", "close"]
@@ -65,6 +65,7 @@ class Subscription(Generic[T]):
 
         Raises `SubscriptionClosed`, and `DeadlineExceeded` at the deadline.
         """
+        end = None if timeout_seconds is None else monotonic() + timeout_seconds
         while True:
             while self._items:
                 item = self._take()
@@ -72,13 +73,13 @@ class Subscription(Generic[T]):
                     return item
                 try:
                     return self._read(item)
-                except msgspec.DecodeError as error:
+                except UNREADABLE as error:
                     self.unreadable += 1
                     log.warning("a message on %s is not what its subscriber reads: %s", item.channel, error)
             if self._closed:
                 raise SubscriptionClosed("no more messages: the subscription is closed")
             self._come.clear()
-            if not self._come.wait(timeout_seconds):
+            if not self._come.wait(None if end is None else max(0.0, end - monotonic())):
                 return None
 
     def __iter__(self) -> Iterator[T | Gap]:
@@ -116,7 +117,7 @@ class Subscription(Generic[T]):
                 self.end()
                 return
             if self.overflow == "drop_newest" or len(message.data) > self.maximum_bytes:
-                self._miss(at_head=False, count=1)
+                self._miss(1)
                 self._come.set()
                 return
             self._make_room(len(message.data))
@@ -127,9 +128,13 @@ class Subscription(Generic[T]):
 
     def put_gap(self) -> None:
         """Say that the connection was lost; called by the hub."""
-        if not self._closed and not (self._items and self._items[-1] == Gap()):
+        if self._closed:
+            return
+        if self._items and isinstance(self._items[-1], Gap):
+            self._items[-1] = Gap()
+        else:
             self._items.append(Gap())
-            self._come.set()
+        self._come.set()
 
     def _take(self) -> Message | Gap:
         item = self._items.popleft()
@@ -149,19 +154,17 @@ class Subscription(Generic[T]):
             else:
                 dropped += item.missed
                 self.missed -= item.missed
-        self._miss(at_head=True, count=dropped)
-        if is_gap_unknown:
-            self._items.appendleft(Gap())
+        self.missed += dropped
+        self._items.appendleft(Gap(None if is_gap_unknown else dropped))
 
-    def _miss(self, *, at_head: bool, count: int) -> None:
-        """Note missing messages; gaps side by side become one, so they need no bound of their own."""
+    def _miss(self, count: int) -> None:
+        """Note messages that are missing at the end; gaps side by side become one, so they need no bound of their own."""
         self.missed += count
-        if at_head:
-            self._items.appendleft(Gap(count))
-        elif self._items and isinstance(last := self._items[-1], Gap) and last.missed is not None:
-            self._items[-1] = Gap(last.missed + count)
-        else:
+        last = self._items[-1] if self._items else None
+        if not isinstance(last, Gap):
             self._items.append(Gap(count))
+        elif last.missed is not None:
+            self._items[-1] = Gap(last.missed + count)
 
     def __enter__(self) -> "Subscription[T]":
         return self

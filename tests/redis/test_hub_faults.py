@@ -1,0 +1,175 @@
+"""The hub under attack: foreign bytes, floods, slow servers, subscribers that come and go in the middle."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nucleon import Model, green
+from nucleon.errors import SetupError
+from nucleon.redis import Gap, Message, Redis
+from nucleon.secret import Secret
+from nucleon.testing import TcpProxy, eventually
+
+
+class Entry(Model):
+    text: str
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    client = Redis(url=Secret(redis_url))
+    yield client
+    client.stop()
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_bytes_that_are_no_text_reach_a_client_that_decodes_responses(redis_url: str, protocol: int) -> None:
+    redis = Redis(url=Secret(redis_url), decode_responses=True, protocol=protocol)
+    with redis.hub().subscribe("a") as channel, redis.hub().psubscribe("a*") as pattern:
+        for data in (b"\xff\xfe", "gr\u00fc\u00df".encode()):
+            redis.hub().publish("a", data)
+            assert (channel.get(5), pattern.get(5)) == (Message("a", data), Message("a", data, "a*"))
+    assert redis.hub().reconnects == 1
+    redis.stop()
+
+
+@pytest.mark.parametrize("junk", [b'"\xff"', b"[" * 100_000, b"no JSON"])
+def test_a_message_that_cannot_be_read_is_left_out_whatever_is_wrong_with_it(redis: Redis, junk: bytes) -> None:
+    chat = redis.topic(object, "chat:{room}")
+    with chat.subscribe(room=1) as heard:
+        redis.publish("chat:1", junk)
+        chat.publish("hello", room=1)
+        assert heard.get(5) == "hello"
+        assert heard.unreadable == 1
+
+
+def test_messages_that_cannot_be_read_do_not_prolong_a_wait(redis: Redis) -> None:
+    def trouble() -> None:
+        while True:
+            redis.publish("chat:1", b"no JSON")
+            green.sleep(0.02)
+
+    with redis.topic(Entry, "chat:{room}").subscribe(room=1) as heard:
+        noise = green.spawn(trouble)
+        eventually(lambda: heard.received)
+        with green.deadline(10):
+            assert heard.get(0.1) is None
+        noise.kill()
+
+
+FLOOD = """
+import socket, sys, threading
+flood = socket.socket(socket.AF_UNIX)
+flood.connect(sys.argv[1])
+def drain():
+    while flood.recv(65536):
+        pass
+threading.Thread(target=drain, daemon=True).start()
+for _ in range(60):
+    flood.sendall(b"*3\\r\\n$7\\r\\nPUBLISH\\r\\n$1\\r\\na\\r\\n$5\\r\\nhello\\r\\n" * 1000)
+flood.shutdown(socket.SHUT_WR)
+sys.stdin.read()
+"""
+
+
+def test_a_flood_of_messages_leaves_the_worker_to_others(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url))
+    heard = redis.hub().subscribe("a", maximum=10)
+    most, before, is_over = 0, 0, False
+
+    def others() -> None:
+        nonlocal most, before
+        while not is_over:
+            most, before = max(most, heard.received - before), heard.received
+            green.sleep(0)
+
+    witness = green.spawn(others)
+    with subprocess.Popen([sys.executable, "-c", FLOOD, redis_server.address], stdin=subprocess.PIPE) as flood:
+        eventually(lambda: heard.received >= 60_000, within_seconds=60)
+        flood.communicate()
+    is_over = True
+    witness.join()
+    assert most <= 200, "so many messages were taken while nobody else could run"
+    redis.stop()
+
+
+def test_gaps_side_by_side_are_one_however_often_the_connection_is_lost(redis: Redis) -> None:
+    stuck = redis.hub().subscribe("a", maximum=1, overflow="drop_newest")
+    witness = redis.hub().subscribe("b")
+    for _ in range(5):
+        redis.publish("a", "x")
+        redis.publish("b", "y")
+        assert isinstance(witness.get(5), Message)
+        redis.client_kill_filter(_type="pubsub")
+        assert witness.get(5) == Gap()
+    found = [stuck.get(0.01) for _ in range(3)]
+    assert found == [Message("a", b"x"), Gap(), None]
+    assert stuck.missed == 4
+
+
+def test_a_subscription_names_what_it_is_for(redis: Redis) -> None:
+    for names in ((), (b"a",), (5,)):
+        with pytest.raises(SetupError, match="channel"):
+            redis.hub().subscribe(*names)
+
+
+LONG = "x" * 3_000_000  # more than a socket takes at once: who sends it waits
+
+
+def test_a_subscriber_that_leaves_while_its_channel_is_asked_for_harms_nobody(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url))
+    heard = redis.hub().subscribe("a")
+    redis_server.pause()
+    leaving = green.spawn(redis.hub().subscribe, LONG)
+    green.sleep(1.5)  # longer than a tick of the hub, which is in the middle of its question then
+    leaving.kill()
+    redis_server.resume()
+    for number in range(3):
+        assert redis.publish("a", number) == 1
+        assert heard.get(5) == Message("a", b"%d" % number)
+    assert redis.hub().reconnects == 1
+    redis.stop()
+
+
+def test_a_subscriber_that_comes_while_its_channel_is_left_hears_all(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url))
+    hub = redis.hub()
+    other = hub.subscribe("a")
+    first = hub.subscribe(LONG)
+    redis_server.pause()
+    first.close()
+    green.sleep(1.5)  # longer than a tick of the hub, which is in the middle of its question then
+    coming = green.spawn(hub.subscribe, LONG)
+    green.sleep(0)
+    redis_server.resume()
+    second = coming.get(timeout=10)
+    assert redis.publish(LONG, "x") == 1
+    assert second.get(5) == Message(LONG, b"x")
+    assert redis.publish("a", "y") == 1
+    assert other.get(5) == Message("a", b"y")
+    redis.stop()
+
+
+def test_an_old_confirmation_is_not_taken_for_a_new_one(redis_server: Any) -> None:
+    with TcpProxy(redis_server.address) as proxy:
+        far, near = Redis(url=Secret(f"redis://127.0.0.1:{proxy.port}")), Redis(url=Secret(redis_server.url))
+        hub = far.hub()
+        with hub.subscribe("chatter"):
+            proxy.delay(0.5, "to_server")
+            leaving = green.spawn(hub.subscribe, "a")
+            green.sleep(0)
+            near.publish("chatter", "x")  # makes the hub look what is wanted
+            eventually(lambda: ("channel", "a") in hub._asked)
+            leaving.kill()
+            near.publish("chatter", "x")
+            eventually(lambda: ("channel", "a") not in hub._asked)
+            with hub.subscribe("a") as heard:  # its question is on its way behind the other two
+                for number in range(100):
+                    near.publish("a", number)
+                    green.sleep(0.01)
+                assert [heard.get(0.5) for _ in range(100)] == [Message("a", b"%d" % number) for number in range(100)]
+        far.stop()
+        near.stop()
