@@ -14,13 +14,13 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-import msgspec
 from redis.exceptions import ResponseError
 
 from nucleon import green
 from nucleon.errors import DeadlineExceeded, SetupError, Unavailable
 from nucleon.redis.grace import grace, spawn_apart
 from nucleon.redis.scripts import Commands, Script
+from nucleon.redis.unreadable import UNREADABLE
 
 T = TypeVar("T")
 Entry = tuple[str, dict[bytes, bytes]]
@@ -126,15 +126,22 @@ class Group(Generic[T]):
         self._claim_at = 0.0
         self._is_away = False
         self.stopping = False
-        self.delivered = self.acknowledged = self.claimed = self.dead = 0
+        self.delivered = self.acknowledged = self.claimed = self.dead = self.trimmed = 0
 
     def deliveries(self) -> Iterator[Delivery[T]]:
-        """Yield entries as they come, one at a time, until `stopping` is set; waits out the times when Redis is away."""
+        """Yield entries as they come, one at a time, until `stopping` is set; waits out the times when Redis is away.
+
+        One that was neither acknowledged nor put aside when the next is asked for, or the loop is left, is tried again later.
+        """
         self.stopping = False
         toucher = spawn_apart(self.keep_touching)
         try:
             while not self.stopping:
-                yield from self.next_deliveries(1)
+                for delivery in self.next_deliveries(1):
+                    try:
+                        yield delivery
+                    finally:
+                        self.drop(delivery.id)
         finally:
             toucher.kill(block=False)
             self.leave()
@@ -177,8 +184,9 @@ class Group(Generic[T]):
         self.acknowledged += 1
 
     def drop(self, id: str) -> None:
-        """Let another consumer, or this one, try again after `abandoned_seconds`."""
-        self._in_hand.discard(id)
+        """Let another consumer, or this one, try again after `abandoned_seconds`; not what is done and only to be acknowledged."""
+        if id not in self._to_ack:
+            self._in_hand.discard(id)
 
     def put_aside(self, id: str, data: bytes, reason: str) -> None:
         """Move an entry to the dead letters. Raises `Unavailable`."""
@@ -192,7 +200,8 @@ class Group(Generic[T]):
         return int(self._commands.execute_command("XPENDING", self.key, self.name)["pending"])
 
     def leave(self) -> None:
-        """Forget this consumer when it holds nothing; called at the end."""
+        """Keep nothing from others any more, and forget this consumer when it holds nothing; called at the end."""
+        self._in_hand.intersection_update(self._to_ack)
         if not self.consumer:
             return
         try:
@@ -245,12 +254,31 @@ class Group(Generic[T]):
 
     def _claim(self, count: int) -> list[Delivery[T]]:
         """Take entries whose consumer is gone; put those aside that were tried often enough."""
+        found: list[Delivery[T]] = []
+        cursor = "0-0"
+        while not found:
+            cursor, entries = self._claimed_after(cursor, count)
+            found = self._tried_again(entries)
+            if cursor == "0-0":
+                break
+        if not found:
+            self._claim_at = monotonic() + self.abandoned_seconds / 3 * random.uniform(0.8, 1.2)
+        return found
+
+    def _claimed_after(self, cursor: str, count: int) -> tuple[str, list[Entry]]:
+        """Claim some: the server looks at ten times `count` entries, and says where to go on ("0-0": that was all)."""
         idle = round(self.abandoned_seconds * 1000)
         reply = self._commands.execute_command(
-            "XAUTOCLAIM", self.key, self.name, self.consumer, idle, "0-0", "COUNT", count, NEVER_DECODE=True
+            "XAUTOCLAIM", self.key, self.name, self.consumer, idle, cursor, "COUNT", count, NEVER_DECODE=True
         )
+        if len(reply) > 2 and reply[2]:
+            self.trimmed += len(reply[2])
+            log.error("%d entries were trimmed before they were handled (raise maximum_length of the stream): %s", len(reply[2]), self)
+        return _text(reply[0]), entries_from(reply[1])
+
+    def _tried_again(self, entries: list[Entry]) -> list[Delivery[T]]:
         found = []
-        for id, fields in entries_from(reply[1]):
+        for id, fields in entries:
             pending = self._commands.execute_command("XPENDING", self.key, self.name, id, id, 1, parse_detail=True)
             attempt = int(pending[0]["times_delivered"]) if pending else self.maximum_deliveries
             self.claimed += 1
@@ -258,15 +286,13 @@ class Group(Generic[T]):
                 self.put_aside(id, fields.get(FIELD.encode(), b""), f"delivered {self.maximum_deliveries} times")
             elif (delivery := self._delivery(id, fields, attempt)) is not None:
                 found.append(delivery)
-        if not found:
-            self._claim_at = monotonic() + self.abandoned_seconds / 3 * random.uniform(0.8, 1.2)
         return found
 
     def _delivery(self, id: str, fields: dict[bytes, bytes], attempt: int) -> Delivery[T] | None:
         data = fields.get(FIELD.encode(), b"")
         try:
             value = self._decode(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self.put_aside(id, data, f"not what this group reads: {error}")
             return None
         return Delivery(self, id, value, data, attempt)
