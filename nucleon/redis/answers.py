@@ -63,6 +63,7 @@ class Answers:
         self.clock = clock
         self._cache: Cache[Stored] = Cache(commands, Stored, PREFIX + "{key}", keeping, clock=clock, encoding=msgspec.msgpack)
         self._copies: dict[str, _Copy] = {}
+        self._asking: dict[str, object] = {}  # a mark for each key that is just read, to be copied; an invalidation takes it away
         self._held: dict[str, Copy] = {}
         self._copy_of = copy_of
 
@@ -84,12 +85,23 @@ class Answers:
             shown = self._shown(key, self._copy_of(place))
             if shown is not None:
                 return shown
-        stored = self._cache.fetch(place, lambda: Stored(*load(), self.clock()))
         if self.local_seconds:
-            while len(self._copies) >= self.maximum_local:
-                self._copies.pop(next(iter(self._copies)), None)
-            self._copies[key] = _Copy(stored, self.clock() + self.local_seconds)
-        return stored
+            return self._copied(key, place, load)
+        return self._cache.fetch(place, lambda: Stored(*load(), self.clock()))
+
+    def _copied(self, key: str, place: str, load: Callable[[], tuple[list[tuple[str, str]], bytes]]) -> Stored:
+        """Return the answer, and copy it unless it was invalidated here while it was on its way."""
+        mark = self._asking.setdefault(key, object())
+        try:
+            stored = self._cache.fetch(place, lambda: Stored(*load(), self.clock()))
+            if self._asking.get(key) is mark:
+                while len(self._copies) >= self.maximum_local:
+                    self._copies.pop(next(iter(self._copies)), None)
+                self._copies[key] = _Copy(stored, self.clock() + self.local_seconds)
+            return stored
+        finally:
+            if self._asking.get(key) is mark:
+                del self._asking[key]
 
     def _shown(self, key: str, copy: Copy | None) -> Stored | None:
         """Return the answer in a copy that the server vouches for, and remember the copy by the key of the answer."""
@@ -103,20 +115,24 @@ class Answers:
 
     def invalidate(self, path: str, query: str = "", who: object = "") -> None:
         """Forget an answer. query: the parameters that the route declares, sorted by name. who: of whom it is, as `by` says."""
-        key = key_of(path, query, who)
-        self._copies.pop(key, None)
-        self._cache.invalidate_at(_place(key))
+        self._forget(key_of(path, query, who), self._cache.invalidate_at)
 
     def invalidation(self, path: str, query: str = "", who: object = "") -> Callable[[], None]:
         """Return the function that forgets it, for `after_commit`; see `Cache.invalidation`."""
         key = key_of(path, query, who)
         forget = self._cache.invalidation_at(_place(key))
 
-        def invalidate() -> None:
-            self._copies.pop(key, None)
-            forget()
+        return lambda: self._forget(key, lambda _: forget())
 
-        return invalidate
+    def _forget(self, key: str, forget: Callable[[str], None]) -> None:
+        """Forget the copy here before Redis is told, and what was read until it had been."""
+        self._copies.pop(key, None)
+        self._asking.pop(key, None)
+        try:
+            forget(_place(key))
+        finally:
+            self._copies.pop(key, None)
+            self._asking.pop(key, None)
 
     def __repr__(self) -> str:
         return f"<Answers: {len(self._copies)} copies here, {self._cache!r}>"

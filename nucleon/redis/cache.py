@@ -7,23 +7,29 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from nucleon import green
 from nucleon.errors import DeadlineExceeded, NotFound, Problem, SetupError, Unavailable
+from nucleon.redis.border import TIMER_SLACK_SECONDS
 from nucleon.redis.copies import Copy
 from nucleon.redis.entries import CLAIM, INVALIDATE, STORE, Entry, claim_key, claimed, entry_from, stored_from
 from nucleon.redis.grace import grace, spawn_apart
 from nucleon.redis.patterns import KeyPattern
 from nucleon.redis.scripts import RELEASE, Commands
+from nucleon.redis.unreadable import UNREADABLE
 
 T = TypeVar("T")
 log = logging.getLogger("nucleon.redis")
 
 AWAY = Entry(b"")
 """What is read when Redis is away and the cache is told to load then; nothing is claimed or stored."""
+
+REPLY_AROUND_BYTES = 1024
+"""What a reply has around a value."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.005, 0.25  # of the one greenlet per worker that waits for another worker's load
 
@@ -64,13 +70,14 @@ class Keeping:
 class _Flight(Generic[T]):
     """One load under way, and those who wait for it. head: of what was under the key when it began."""
 
-    __slots__ = ("error", "head", "landed", "value")
+    __slots__ = ("error", "head", "landed", "trace", "value")
 
     def __init__(self, head: bytes) -> None:
         self.head = head
         self.landed = green.Event()
         self.value: tuple[T] | None = None
         self.error: Exception | None = None
+        self.trace: TracebackType | None = None
 
 
 class Cache(Generic[T]):
@@ -124,10 +131,13 @@ class Cache(Generic[T]):
         return found[0]
 
     def put(self, value: T, /, **key: object) -> None:
-        """Store the value, whatever is there and whoever is loading."""
+        """Store the value, whatever is there and whoever is loading. One larger than `reply_bytes` is not kept."""
         place = self.key(**key)
         self._flights.pop(place, None)
         data = stored_from("v", self._clock() + self.keeping.ttl_seconds, self._encoder.encode(value))
+        if self._is_too_large(data):
+            self.invalidate_at(place)
+            return
         self._commands.execute_command("SET", place, data, "PX", self.keeping.milliseconds)
 
     def invalidate(self, **key: object) -> None:
@@ -151,6 +161,9 @@ class Cache(Generic[T]):
                     self.invalidate_at(place)
             except (Unavailable, DeadlineExceeded):
                 self._retry_soon(place)
+            except BaseException:
+                self._retry_soon(place)  # killed, and the commit is done
+                raise
 
         return invalidate
 
@@ -178,7 +191,7 @@ class Cache(Generic[T]):
             if flight.value is not None:
                 return flight.value[0]
             if flight.error is not None:
-                raise flight.error
+                raise flight.error.with_traceback(flight.trace)  # without that of the others who raise it
 
     def shown(self, copy: Copy) -> T | None:
         """Return the value in a copy of what is under a key, while it is fresh. It is decoded once: nobody may change it."""
@@ -209,7 +222,7 @@ class Cache(Generic[T]):
             if late_seconds >= 0:
                 return None
             self.hits += 1
-            raise NotFound(entry.data.decode() or None)
+            raise NotFound(entry.data.decode(errors="replace") or None)
         if late_seconds >= (self.keeping.stale_seconds if load is not None else 0):
             return None
         found = self._decoded(entry)
@@ -225,7 +238,7 @@ class Cache(Generic[T]):
     def _decoded(self, entry: Entry) -> tuple[T] | None:
         try:
             return (self._decoder.decode(entry.data),) if entry.kind == "v" else None
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return None
 
     def _fly(self, place: str, load: Callable[[], T], entry: Entry) -> T:
@@ -241,8 +254,8 @@ class Cache(Generic[T]):
             if stale is not None:
                 flight.value = stale
                 return stale[0]
-            if not isinstance(error, DeadlineExceeded):  # a deadline is ours, not theirs: the next in line loads
-                flight.error = error
+            if not (isinstance(error, DeadlineExceeded) and _is_over()):  # our deadline is not theirs: the next in line loads
+                flight.error, flight.trace = error, error.__traceback__
             raise
         finally:
             if self._flights.get(place) is flight:
@@ -288,11 +301,12 @@ class Cache(Generic[T]):
             except NotFound as absence:
                 seconds = self.keeping.negative_seconds
                 if seconds:
-                    data = stored_from("n", self._clock() + seconds, (absence.detail or "").encode())
+                    data = stored_from("n", self._clock() + seconds, (absence.detail or "").encode(errors="replace"))
                     is_held = not self._store(place, token, head, (data, max(1, round(seconds * 1000))))
                 raise
             data = stored_from("v", self._clock() + self.keeping.ttl_seconds, self._encoder.encode(value))
-            is_held = not self._store(place, token, head, (data, self.keeping.milliseconds))
+            if not self._is_too_large(data):
+                is_held = not self._store(place, token, head, (data, self.keeping.milliseconds))
             return value
         finally:
             if is_held:
@@ -305,6 +319,14 @@ class Cache(Generic[T]):
             STORE.run(self._commands, [place, claim_key(place)], head, *stored, token)
         except Unavailable:
             return False
+        return True
+
+    def _is_too_large(self, data: bytes) -> bool:
+        """Tell whether nobody could read a value again: each reader would lose a connection over it."""
+        most = self._commands.settings.reply_bytes
+        if len(data) < most - REPLY_AROUND_BYTES:
+            return False
+        log.warning("cache %r does not keep a value of %d bytes: reply_bytes of Redis is %d", self._pattern.text, len(data), most)
         return True
 
     def _stale_for(self, error: Exception, entry: Entry) -> tuple[T] | None:
@@ -368,3 +390,8 @@ class Cache(Generic[T]):
             f"<Cache {self._pattern.text!r} for {self.keeping.ttl_seconds:g} s: {self.hits} hits, {self.misses} misses, "
             f"{self.stale} stale, {len(self._flights)} loading, {len(self._refreshing)} refreshing>"
         )
+
+
+def _is_over() -> bool:
+    left = green.remaining()
+    return left is not None and left <= TIMER_SLACK_SECONDS

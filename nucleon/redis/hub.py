@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from nucleon import green
 from nucleon.errors import DeadlineExceeded, SetupError, Unavailable
 from nucleon.redis.grace import spawn_apart
+from nucleon.redis.scripts import Commands
 from nucleon.redis.subscriptions import Message, Overflow, Subscription
 
 T = TypeVar("T")
@@ -25,10 +26,8 @@ Name = tuple[str, str]
 log = logging.getLogger("nucleon.redis")
 
 
-class Client(Protocol):
+class Client(Commands, Protocol):
     """What the hub needs of a client."""
-
-    def execute_command(self, *args: Any, **options: Any) -> Any: ...
 
     def raw_pubsub(self) -> Any: ...
 

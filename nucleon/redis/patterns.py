@@ -17,7 +17,10 @@ class KeyPattern:
     def __init__(self, text: str, what: str) -> None:
         """what: for the error, such as "cache". Raises `SetupError` when a field is no plain name."""
         self.text = text
-        self.fields = frozenset(name for _, name, _, _ in Formatter().parse(text) if name is not None)
+        try:
+            self.fields = frozenset(name for _, name, _, _ in Formatter().parse(text) if name is not None)
+        except (TypeError, ValueError) as error:
+            raise SetupError(f"{what} {text!r}: it is no pattern such as 'item:{{id}}': {error}") from None
         if not all(name.isidentifier() for name in self.fields):
             raise SetupError(f"{what} {text!r}: its fields must be plain names, such as 'item:{{id}}'")
 

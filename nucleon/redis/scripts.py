@@ -6,9 +6,14 @@ from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError
 
+from nucleon.redis.settings import Settings
+
 
 class Commands(Protocol):
-    """What the tools of this room need of a client: one command and its reply."""
+    """What the tools of this room need of a client: one command and its reply, and what the operator has set."""
+
+    @property
+    def settings(self) -> Settings: ...
 
     def execute_command(self, *args: Any, **options: Any) -> Any: ...
 

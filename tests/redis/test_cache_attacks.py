@@ -1,0 +1,168 @@
+"""The cache and kept answers under attack: foreign bytes, kills, errors shared by many, values too large, invalidations in the middle."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+
+from nucleon import green
+from nucleon.errors import DeadlineExceeded, NotFound, SetupError
+from nucleon.redis import Redis
+from nucleon.redis.cache import Cache, Keeping
+from nucleon.secret import Secret
+from nucleon.testing import eventually
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    client = Redis(url=Secret(redis_url))
+    yield client
+    client.stop()
+
+
+def texts_on(client: Redis, **keeping: Any) -> Cache[str]:
+    return client.of(str, "text:{id}", **{"ttl_seconds": 60, **keeping})
+
+
+@pytest.mark.parametrize("foreign", [b'"\xff"', b"[" * 100_000, b"no JSON", b'5"'])
+def test_a_value_that_cannot_be_read_is_a_miss_whatever_is_wrong_with_it(redis: Redis, foreign: bytes) -> None:
+    texts = redis.of(object, "text:{id}", ttl_seconds=60)
+    texts.put("good", id=1)
+    stored = redis.get("text:1")
+    redis.set("text:1", stored[:32] + foreign)
+    assert texts.get(id=1) is None
+    assert texts.get_or(lambda id: "loaded", id=1) == "loaded"
+    assert texts.get(id=1) == "loaded"
+
+
+def test_an_error_that_many_share_does_not_grow_with_them(redis: Redis) -> None:
+    texts, go = texts_on(redis), green.Event()
+    lengths = []
+
+    def fail(id: int) -> str:
+        go.wait()
+        raise KeyError("broken")
+
+    def read() -> None:
+        try:
+            texts.get_or(fail, id=1)
+        except KeyError as error:
+            lengths.append(length_of(error.__traceback__))
+
+    readers = [gevent.spawn(read) for _ in range(100)]
+    eventually(lambda: texts._flights)
+    green.sleep(0.05)
+    go.set()
+    gevent.joinall(readers)
+    assert len(lengths) == 100 and max(lengths) <= 20
+
+
+def length_of(trace: Any) -> int:
+    return 0 if trace is None else 1 + length_of(trace.tb_next)
+
+
+def test_a_time_limit_of_the_load_itself_is_an_error_for_all_who_wait(redis: Redis) -> None:
+    texts, count = texts_on(redis), 0
+
+    def slow(id: int) -> str:
+        nonlocal count
+        count += 1
+        with green.deadline(0.1):
+            green.sleep(5)
+        return "never"
+
+    def read() -> str:
+        with green.deadline(20):
+            try:
+                return texts.get_or(slow, id=1)
+            except DeadlineExceeded:
+                return "too slow"
+
+    readers = [green.spawn(read) for _ in range(30)]
+    assert [reader.get(timeout=20) for reader in readers] == ["too slow"] * 30
+    assert count == 1
+
+
+def test_an_invalidation_whose_greenlet_is_killed_happens_all_the_same(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url))
+    texts = texts_on(redis)
+    texts.put("old", id=1)
+    redis_server.stop()
+    committing = gevent.spawn(texts.invalidation(id=1))
+    gevent.sleep(0)
+    assert not committing.dead
+    committing.kill()
+    redis_server.start()
+    eventually(lambda: redis.ping())
+    eventually(lambda: texts.get(id=1) is None)
+    redis.stop()
+
+
+def test_a_value_larger_than_a_reply_may_be_is_given_and_not_kept(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    redis = Redis(url=Secret(redis_url), reply_bytes=100_000)
+    texts = texts_on(redis)
+    for _ in range(2):
+        assert len(texts.get_or(lambda id: "x" * 200_000, id=1)) == 200_000
+    texts.put("small", id=2)
+    texts.put("x" * 200_000, id=2)
+    assert texts.get(id=2) is None
+    assert "reply_bytes" in caplog.text
+    redis.stop()
+
+
+def test_an_absence_may_name_what_is_no_text(redis: Redis) -> None:
+    def absent(id: str) -> str:
+        raise NotFound(f"no {id}")
+
+    texts = texts_on(redis, negative_seconds=5)
+    for _ in range(2):
+        with pytest.raises(NotFound, match="no 7"):
+            texts.get_or(lambda id: absent("7\udcff"), id=7)
+
+
+@pytest.mark.parametrize("how", ["invalidate", "invalidation"])
+def test_a_copy_in_the_worker_does_not_outlive_an_invalidation_by_the_same_worker(redis: Redis, how: str) -> None:
+    kept = redis.answers(ttl_seconds=60, local_seconds=30)
+    body, go = b"old", green.Event()
+
+    def load() -> tuple[list[tuple[str, str]], bytes]:
+        read = body
+        go.wait()
+        return [], read
+
+    reading = green.spawn(kept.get_or, " /item?", load)
+    green.sleep(0.05)
+    body = b"new"
+    if how == "invalidate":
+        kept.invalidate("/item")
+    else:
+        kept.invalidation("/item")()
+    go.set()
+    assert reading.get(timeout=5).body == b"old"
+    assert kept.get_or(" /item?", load).body == b"new"
+    assert not kept._asking
+
+
+def test_an_answer_that_is_read_while_it_is_invalidated_is_not_copied(redis: Redis) -> None:
+    redis.answers(ttl_seconds=60).get_or(" /item?", lambda: ([], b"old"))
+    kept = redis.answers(ttl_seconds=60, local_seconds=30)
+    reading = green.spawn(kept.get_or, " /item?", lambda: ([], b"old"))
+    invalidating = green.spawn(kept.invalidate, "/item")
+    gevent.joinall([reading, invalidating])
+    assert kept.get_or(" /item?", lambda: ([], b"new")).body == b"new"
+
+
+@pytest.mark.parametrize("pattern", ["item:{id", "item:}", "item:{}", "item:{a.b}", 5])
+def test_a_pattern_that_is_none_is_refused_with_an_example(redis: Redis, pattern: Any) -> None:
+    with pytest.raises(SetupError, match="'item:{id}'"):
+        Cache(redis, str, pattern, Keeping(ttl_seconds=1))
+
+
+def test_the_waiters_of_a_killed_process_load_themselves(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    texts = texts_on(redis, load_seconds=0.3)
+    redis.set("{text:1}:load", "somebody who died", px=300)
+    with caplog.at_level(logging.WARNING):
+        assert texts.get_or(lambda id: "mine", id=1) == "mine"
+    assert texts.get(id=1) == "mine" and not redis.exists("{text:1}:load")
