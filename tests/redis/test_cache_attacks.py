@@ -156,7 +156,7 @@ def test_an_answer_that_is_read_while_it_is_invalidated_is_not_copied(redis: Red
 
 @pytest.mark.parametrize("pattern", ["item:{id", "item:}", "item:{}", "item:{a.b}", 5])
 def test_a_pattern_that_is_none_is_refused_with_an_example(redis: Redis, pattern: Any) -> None:
-    with pytest.raises(SetupError, match="'item:{id}'"):
+    with pytest.raises(SetupError, match="such as 'item:"):
         Cache(redis, str, pattern, Keeping(ttl_seconds=1))
 
 
