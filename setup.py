@@ -17,6 +17,7 @@ HOT = (
     "nucleon.app.answering", "nucleon.app.front", "nucleon.app.inside", "nucleon.app.storing",
     "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
     "nucleon.server.door", "nucleon.server.poller",
+    "nucleon.green.threads",
     "nucleon.redis.calls", "nucleon.redis.copies", "nucleon.redis.link", "nucleon.redis.multiplexer", "nucleon.redis.shared",
 )  # fmt: skip
 """What every request runs through: typed Python, compiled, or run as it is."""

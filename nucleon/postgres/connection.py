@@ -17,6 +17,7 @@ from psycogreen.gevent import gevent_wait_callback
 
 from nucleon.errors import DeadlineExceeded
 from nucleon.green import deadline_at
+from nucleon.green.threads import here
 from nucleon.postgres.cancelling import cancel
 
 POLL_OK, POLL_READ, POLL_WRITE = psycopg2.extensions.POLL_OK, psycopg2.extensions.POLL_READ, psycopg2.extensions.POLL_WRITE
@@ -229,7 +230,7 @@ def sleep(connection: Connection, at: float | None) -> object:
         _clock.start()
     connection.waiter = getcurrent().switch
     try:
-        return gevent.get_hub().switch()
+        return here.thread.leave(gevent.get_hub())
     finally:
         connection.waiter = None
 

@@ -20,10 +20,10 @@ from redis.utils import SENTINEL
 
 from nucleon import green, hooks
 from nucleon.errors import DeadlineExceeded, SetupError
+from nucleon.green.threads import here
 from nucleon.redis.border import Crowded, Lost, ReplyTooLarge
 from nucleon.redis.commands import FOREVER, is_stateful, seconds_on_server
 from nucleon.redis.settings import Settings
-from nucleon.redis.threads import here
 from nucleon.redis.turns import Turns
 
 Place = tuple[str, int]
@@ -214,7 +214,7 @@ class Pool(BlockingConnectionPool):
 
     def reset(self) -> None:
         """Begin without connections, in the thread that asks for it."""
-        self._mark = here.mark
+        self._thread = here.thread
         self._abroad: set[Any] = set()
         super().reset()  # type: ignore[no-untyped-call]
 
@@ -231,7 +231,7 @@ class Pool(BlockingConnectionPool):
         """Take a connection. Raises redis-py's errors, and `DeadlineExceeded`."""
         check_server(self.settings)
         self._checkpid()
-        if here.mark is not self._mark:
+        if here.thread is not self._thread:
             return self._for_other_thread()
         if self.free():
             return super().get_connection()  # type: ignore[no-untyped-call]

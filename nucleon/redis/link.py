@@ -22,20 +22,20 @@ from redis.exceptions import InvalidResponse
 
 from nucleon.errors import DeadlineExceeded
 from nucleon.green import deadline_at
+from nucleon.green.threads import NOBODY, Turn, here
 from nucleon.redis.border import Lost, ReplyTooLarge, Silent
 from nucleon.redis.calls import ANSWERED, LATE, LOST, TOO_LARGE, UNSENT, WAITING, Call, CallQueue
 from nucleon.redis.replies import UNREAD, Replies
-from nucleon.redis.threads import here
 
 NOT_YET = object()
 """What the reader gives when a reply is not complete."""
 
 _to: Any = greenlet.switch
-"""greenlet's own: gevent's asks first whether the hub switches to itself, and so do we."""
 _deadline = deadline_at.get
 
 AGAIN = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
 READ_BYTES = 65536
+MOST_UNSENT = 16  # so many commands are worth a write of their own: the server works on them while others are collected
 KEPT_BYTES = 16384  # a reply that is not here whole is kept up to this size, until it is; hiredis collects what is larger
 STUCK_BYTES = 65536  # a reply that is this long and not complete keeps others waiting: they take another connection
 GLANCE_SECONDS = 0.005  # a connection idle for longer may have been closed meanwhile: looked at before it is used
@@ -48,7 +48,7 @@ VAST = re.compile(rb"[*~>%|]([0-9]{8,})\r\n")
 """The head of a reply with ten million members and more: memory for all of them would be taken at once."""
 
 
-class Link:
+class Link(Turn):
     """A shared connection. Belongs to the thread (hub) that made it.
 
     connection: an open connection of redis-py, handshake done. reader: a `hiredis.Reader` that gives `NOT_YET`. patience_seconds: how
@@ -81,7 +81,7 @@ class Link:
         self.why = ""
         self.is_lost = self.is_retired = self.is_scheduled = self.is_blocked = self.is_clean = False
         self.hub = get_hub()
-        self.thread = here.mark
+        self.thread = here.thread
         self.loop = self.hub.loop
         sock = connection._sock
         sock.settimeout(0)
@@ -119,7 +119,7 @@ class Link:
 
     def may_take(self, size: int) -> bool:
         """Whether this is a good connection for a command of `size` octets, asked in the thread that asks."""
-        return self.has_room(size) and self.partial <= STUCK_BYTES and here.mark is self.thread
+        return self.has_room(size) and self.partial <= STUCK_BYTES and here.thread is self.thread
 
     def ask(  # noqa: PLR0917  positional: this is called for every command
         self, data: bytes, wanted: int, raws: tuple[bool, ...] | None, now: float, copy: Any = None, pairs: bool = False
@@ -158,8 +158,9 @@ class Link:
         self.bytes += call.size
         if ends < self.timer_at:
             self.arm(ends, monotonic())  # `now` is older when a connection, or room, was waited for
-        if is_idle:
-            self.flush()
+        turn = self.thread.turn
+        if (is_idle and (turn is None or not turn.others_follow())) or self.unsent >= MOST_UNSENT:
+            self.send_out()
         elif not self.is_scheduled:
             self.is_scheduled = True
             self.loop.run_callback(self.flush)
@@ -170,7 +171,7 @@ class Link:
                 if call.greenlet is hub:  # a callback of the loop: it would wait for itself
                     raise BlockingSwitchOutError("a Redis command cannot wait in the event loop itself: spawn a greenlet for it")
                 while call.fate == WAITING:
-                    _to(hub)
+                    self.thread.leave(hub)
             finally:
                 call.greenlet = None
         if call.fate == ANSWERED:
@@ -196,6 +197,10 @@ class Link:
     def flush(self) -> None:
         """Write what is collected; what the socket does not take is written when it can."""
         self.is_scheduled = False
+        self.send_out()
+
+    def send_out(self) -> None:
+        """Write what is collected, as far as the socket takes it."""
         if self.is_lost or self.is_blocked or not self.out:
             return
         out = self.out
@@ -305,7 +310,8 @@ class Link:
 
     def drain(self) -> None:
         """Take complete replies from the reader and switch to those who wait for them, in order."""
-        calls = self.calls
+        calls, thread = self.calls, self.thread
+        before, thread.turn = thread.turn, self
         try:
             while self.ready.count:
                 self.wake(self.ready.popleft())
@@ -350,6 +356,23 @@ class Link:
         except BaseException:  # a bare greenlet died into the hub: the others go on
             self.loop.run_callback(self.resume)
             raise
+        finally:
+            thread.turn = before
+
+    def others_follow(self) -> bool:
+        """Whether greenlets whose replies are here wait to be woken."""
+        return self.ready.count > 0
+
+    def pass_on(self) -> Any:
+        """Switch to the next greenlet whose reply is here."""
+        ready = self.ready
+        while ready.count:
+            call = ready.popleft()
+            waiter = call.greenlet
+            if waiter is not None:
+                call.greenlet = None
+                return _to(waiter)
+        return NOBODY
 
     def resume(self) -> None:
         """Go on reading after an error in a callback, for which gevent stops the watcher."""

@@ -15,12 +15,12 @@ import hiredis
 from redis.exceptions import AuthenticationError
 
 from nucleon import green, hooks
+from nucleon.green.threads import here
 from nucleon.redis.border import Crowded, Lost, Silent
 from nucleon.redis.connection import check_server, is_text, reader_for
 from nucleon.redis.copies import Copies, Copy
 from nucleon.redis.link import NOT_YET, Link
 from nucleon.redis.settings import Settings
-from nucleon.redis.threads import here
 
 log = logging.getLogger("nucleon.redis")
 
@@ -67,7 +67,7 @@ class Multiplexer:
         self.name = name
         self.links: list[Link] = []
         self.opened = 0
-        self.thread = here.mark
+        self.thread = here.thread
         self._old: set[Link] = set()  # replaced ones, whose last replies are still to come
         self._current: Link | None = None
         self._connect = connect
@@ -123,7 +123,7 @@ class Multiplexer:
 
     def is_elsewhere(self) -> bool:
         """Whether the connections belong to the event loop of another thread."""
-        return here.mark is not self.thread
+        return here.thread is not self.thread
 
     def is_tracking(self) -> bool:
         """Whether the next connection to be used hears of changed keys; one that is yet to be opened says so by its first reply."""
@@ -300,10 +300,11 @@ class Multiplexer:
         for link in [*self.links, *self._old]:
             link.forget()
             link.calls.clear()
+            link.ready.clear()  # whoever got a reply goes on in the parent
         if self.copies is not None:
             self.copies.clear()
         self._old.clear()
-        self.links, self._current, self._attempt, self.thread = [], None, None, here.mark
+        self.links, self._current, self._attempt, self.thread = [], None, None, here.thread
         self._line.clear()
 
 

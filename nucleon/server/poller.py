@@ -2,27 +2,30 @@
 
 from typing import Any
 
+from nucleon.green.threads import NOBODY, Thread, Turn, here
 from nucleon.server.connection import Connection
+from nucleon.server.core import Core
 from nucleon.server.states import READING
-from nucleon.server.wire import Edges
+from nucleon.server.wire import Edges, enter_context, leave_context
 
 
-class Poller:
+class Poller(Turn):
     """Calls `on_readable` once for each edge: when input, or the end of it, has come since the last time.
 
     A connection that has not taken all of it asks to be called `again`. Everything here runs in the hub, or never waits.
     """
 
-    __slots__ = ("_at", "_connections", "_count", "_edges", "_io", "_is_turning", "_loop")
+    __slots__ = ("_at", "_connections", "_core", "_count", "_edges", "_io", "_is_turning", "_thread")
 
-    def __init__(self, loop: Any) -> None:
-        self._loop = loop
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._thread: Thread = here.thread
         self._edges = Edges()
         self._connections: list[Connection | None] = []
         self._at = 0
         self._count = 0
         self._is_turning = False
-        self._io: Any = loop.io(self._edges.fd, 1)
+        self._io: Any = core.loop.io(self._edges.fd, 1)
         self._io.start(self.on_edges)
 
     def add(self, fd: int, connection: Connection) -> None:
@@ -48,6 +51,7 @@ class Poller:
             self._at = 0
             self._count = edges.wait()
         self._is_turning = True
+        self._thread.turn = self
         try:
             while self._at < self._count:
                 at = self._at
@@ -60,8 +64,9 @@ class Poller:
                     connection.release()
         finally:
             self._is_turning = False
+            self._thread.turn = None
             if self._at < self._count:
-                self._loop.run_callback(self.on_edges)
+                self._core.loop.run_callback(self.on_edges)
 
     def next_request(self) -> Connection | None:
         """Return the next connection of the hub's turn that has a request; None when the hub has to go on.
@@ -81,9 +86,29 @@ class Poller:
                 if edges.is_end(at):
                     connection.wire.is_ending = True
             self._at = at + 1
-            if connection is not None and connection.take_request():
-                return connection
+            if connection is not None:
+                connection.release()
+                if connection.take_request():
+                    return connection
         return None
+
+    def others_follow(self) -> bool:
+        """Whether connections of this turn have not been looked at yet."""
+        return self._at < self._count
+
+    def pass_on(self) -> Any:
+        """Switch to a parked worker with the next request. A new one would stand on the stack of the greenlet that makes it."""
+        core = self._core
+        if core.parked == 0:
+            return NOBODY
+        context = enter_context()  # what is refused meanwhile is not said in the name of the request that waits
+        try:
+            connection = self.next_request()
+        finally:
+            leave_context(context)
+        if connection is None:
+            return NOBODY
+        return core.unpark()(connection)
 
     def close(self) -> None:
         """Call nobody any more; a second call does nothing."""

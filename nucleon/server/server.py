@@ -81,7 +81,7 @@ class Server(Core):
             start()
         if before_accepting is not None:
             before_accepting()
-        self.poller = Poller(self.loop)
+        self.poller = Poller(self)
         _running.add(self)
         self._timer = self.loop.timer(self.interval, self.interval)
         self._timer.start(self._sweep)

@@ -1,5 +1,6 @@
 # C types for worker.py; the code itself is there, and runs without this file.
 import cython
+from nucleon.green.threads cimport Thread
 from nucleon.server.connection cimport Connection
 from nucleon.server.core cimport Core
 from nucleon.server.exchange cimport run_exchange
@@ -7,7 +8,6 @@ from nucleon.server.poller cimport Poller
 from nucleon.server.wire cimport enter_context, leave_context
 
 cdef int BUSY, CLOSED, READING
-cdef object _to
 
 cdef class Worker:
     cdef public Connection connection
@@ -16,7 +16,7 @@ cdef class Worker:
     cdef public object wake
     cdef public set workers
 
-    @cython.locals(core=Core, poller=Poller)
+    @cython.locals(core=Core, poller=Poller, thread=Thread)
     cpdef object run(self, Connection connection)
     @cython.locals(count=Py_ssize_t)
     cdef object _serve(self, Connection connection)

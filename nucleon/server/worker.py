@@ -7,6 +7,7 @@ import gevent
 from greenlet import greenlet
 
 from nucleon.errors import DeadlineExceeded
+from nucleon.green.threads import Thread, here
 from nucleon.http import MalformedInput
 from nucleon.server.connection import Connection, Gone
 from nucleon.server.core import Core
@@ -17,7 +18,6 @@ from nucleon.server.wire import enter_context, leave_context
 
 log = logging.getLogger("nucleon.server")
 PIPELINE_TURN = 16  # after so many pipelined requests the others have their turn
-_to = greenlet.switch  # the hub's own `switch` asks the greenlet that leaves for a hook first
 
 
 class Worker:
@@ -37,6 +37,7 @@ class Worker:
         """Serve the connection, then those that have requests in this turn of the hub, park, and begin again; forever."""
         core = self.core
         hub, poller = core.hub, core.poller
+        thread: Thread = here.thread
         try:
             while True:
                 self.connection = connection
@@ -57,7 +58,7 @@ class Worker:
                 connection = poller.next_request()
                 if connection is None:  # a parked worker holds nothing
                     core.park(self.wake)
-                    connection = _to(hub)
+                    connection = thread.leave(hub)
         finally:
             self.workers.discard(self)
 

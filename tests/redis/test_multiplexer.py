@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 import gevent
+import greenlet
 import pytest
 from gevent.exceptions import BlockingSwitchOutError
 from gevent.monkey import get_original
@@ -88,15 +89,62 @@ def test_no_greenlet_ever_gets_the_reply_of_another_one_when_greenlets_are_kille
     assert redis._multiplexer.opened == 1
 
 
-def test_commands_of_one_turn_leave_in_one_write(redis: Redis) -> None:
+@pytest.mark.parametrize(("count", "writes"), [(12, [1, 11]), (40, [1, 16, 16, 7])])
+def test_commands_of_one_turn_leave_together_and_many_in_a_few_writes(redis: Redis, count: int, writes: list[int]) -> None:
     redis.ping()
     link = redis._multiplexer.links[0]
-    writes: list[int] = []
+    written: list[int] = []
     send = link.send
-    link.send = lambda data: writes.append(len(data)) or send(data)  # type: ignore[func-returns-value]
-    done = [green.spawn(redis.echo, f"{n}") for n in range(20)]
-    assert [one.get() for one in done] == [f"{n}".encode() for n in range(20)]
-    assert len(writes) == 2  # the first finds the connection idle and leaves at once
+    link.send = lambda data: written.append(data.count(b"ECHO")) or send(data)  # type: ignore[func-returns-value]
+    done = [green.spawn(redis.echo, f"{n}") for n in range(count)]
+    assert [one.get() for one in done] == [f"{n}".encode() for n in range(count)]
+    assert written == writes  # the first finds the connection idle and leaves at once; the server works while others are collected
+
+def test_greenlets_whose_replies_came_together_go_on_one_after_the_other_and_ask_again_in_one_write(redis: Redis) -> None:
+    """A busy service: what runs goes on to the next one that can, and the hub sends what all of them ask."""
+    redis.ping()
+    link = redis._multiplexer.links[0]
+    seen: list[tuple[Any, Any]] = []
+    written: list[bytes] = []
+    send = link.send
+    asked: list[bytes] = []
+
+    def ask_twice(n: int) -> None:
+        asked.append(redis.echo(f"first {n}"))  # type: ignore[no-untyped-call]
+        asked.append(redis.echo(f"second {n}"))  # type: ignore[no-untyped-call]
+
+    ones = [green.spawn(ask_twice, n) for n in range(10)]
+    link.send = lambda data: written.append(data) or send(data)  # type: ignore[func-returns-value]
+    before = greenlet.settrace(lambda _event, pair: seen.append(pair))
+    try:
+        gevent.joinall(ones, raise_error=True)
+    finally:
+        greenlet.settrace(before)
+    assert sorted(asked) == sorted(f"{word} {n}".encode() for word in ("first", "second") for n in range(10))
+    assert len(written) <= 6
+    directly = [pair for pair in seen if pair[0] in ones and pair[1] in ones]
+    assert len(directly) >= 8  # the first command left alone, the other nine together; who has ended goes back to the hub
+
+
+def test_a_forked_child_wakes_nobody_whose_reply_came_before(redis: Redis) -> None:
+    redis.ping()
+    link = redis._multiplexer.links[0]
+    read_end, write_end = os.pipe()
+    went_on: list[int] = []
+
+    def ask(n: int) -> None:
+        redis.echo(f"{n}")  # type: ignore[no-untyped-call]
+        went_on.append(n)
+        if len(went_on) == 1 and not os.fork():
+            os.write(write_end, b"%d" % len(link.ready))
+            os._exit(0)
+
+    gevent.joinall([green.spawn(ask, n) for n in range(6)], raise_error=True)
+    assert os.wait()[1] == 0
+    assert os.read(read_end, 9) == b"0"
+    assert len(went_on) == 6
+    os.close(read_end)
+    os.close(write_end)
 
 
 def test_a_deadline_passes_without_closing_the_connection(redis_server: Any) -> None:

@@ -1,16 +1,22 @@
 """Each arrival of input is told once: nothing of it may be left over."""
 
+import logging
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import gevent.event
+import greenlet
 import pytest
 from hosting import Hosted, hosted
 
+from nucleon import hooks
+from nucleon.green.threads import here
 from nucleon.server.connection import Connection
+from nucleon.server.core import Core
 from nucleon.server.poller import Poller
+from nucleon.server.settings import Settings
 from nucleon.server.wire import RECEIVE_BYTES, Wire
 from nucleon.testing import eventually
 
@@ -175,7 +181,7 @@ def test_what_an_exception_cuts_off_is_told_in_the_next_turn(counting: Hosted, m
             raise ValueError("not expected")
 
     called: list[Connection] = []
-    poller = Poller(hub.loop)
+    poller = Poller(Core(Settings(), hub))
     pairs = [socket.socketpair() for _ in range(3)]
     for ours, theirs in pairs:
         fd = ours.detach()
@@ -205,3 +211,116 @@ def test_who_gives_way_twice_finds_that_the_others_have_had_what_came(counting: 
             watcher.stop()
         connection.wire.close()
     assert seen
+
+
+class Waiting:
+    """Waits in each request until the hub's next callbacks, but in one for ever; tells in which order things happen."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.happened: list[str] = []
+        self.greenlets: list[Any] = []
+        self.never_woken = 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        self.count += 1
+        number = self.count
+        hooks.request_id.set(f"id-{number}")
+        self.greenlets.append(gevent.getcurrent())
+        self.happened.append(f"{number} begins")
+        if number != self.never_woken:
+            gevent.get_hub().loop.run_callback(gevent.getcurrent().switch)
+        here.thread.leave(gevent.get_hub())
+        self.happened.append(f"{number} ends")
+        assert hooks.request_id.get() == f"id-{number}"
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"<%d>" % number]
+
+
+@pytest.fixture
+def waiting() -> Iterator[Hosted]:
+    """A server with three parked workers, and four connections."""
+    with hosted(Waiting(), idle_seconds=600, head_seconds=600) as served:
+        yield served
+
+
+def parked(waiting: Hosted, count: int) -> list[socket.socket]:
+    """Return connections after as many requests at once: so many workers are parked now."""
+    made = [socket.create_connection(waiting.address, timeout=10) for _ in range(count)]
+    gevent.sleep(0)
+    for connection in made:
+        connection.sendall(GET)
+    for connection in made:
+        received(connection, b">")
+    eventually(lambda: waiting.server.parked == count)
+    waiting.app.happened.clear()
+    waiting.app.greenlets.clear()
+    return made
+
+
+def test_a_handler_that_waits_lets_a_parked_worker_go_on_with_the_turn_without_the_hub(waiting: Hosted) -> None:
+    connections = parked(waiting, 3)
+    seen: list[tuple[Any, Any]] = []
+    before = greenlet.settrace(lambda _event, pair: seen.append(pair))
+    try:
+        for connection in connections:
+            connection.sendall(GET)
+        answers = [received(connection, b">")[-3:] for connection in connections]
+    finally:
+        greenlet.settrace(before)
+    assert sorted(answers) == [b"<4>", b"<5>", b"<6>"]
+    assert waiting.app.happened == ["4 begins", "5 begins", "6 begins", "4 ends", "5 ends", "6 ends"]
+    first, second, third = waiting.app.greenlets
+    assert (first, second) in seen
+    assert (second, third) in seen
+    for connection in connections:
+        connection.close()
+
+
+def test_without_a_parked_worker_the_hub_makes_another_one(waiting: Hosted) -> None:
+    connections = parked(waiting, 1) + [socket.create_connection(waiting.address, timeout=10) for _ in range(3)]
+    gevent.sleep(0)
+    for connection in connections:
+        connection.sendall(GET)
+    assert sorted(received(connection, b">")[-3:] for connection in connections) == [b"<2>", b"<3>", b"<4>", b"<5>"]
+    assert {one.parent for one in waiting.app.greenlets} == {gevent.get_hub()}
+    for connection in connections:
+        connection.close()
+
+
+def test_a_request_that_is_killed_after_the_turn_went_on_ends_alone(waiting: Hosted) -> None:
+    connections = parked(waiting, 3)
+    waiting.app.never_woken = 4
+    for connection in connections:
+        connection.sendall(GET)
+    answers = [received(connection, b">")[-3:] for connection in connections[1:]]
+    gevent.get_hub().loop.run_callback(waiting.app.greenlets[0].throw, gevent.GreenletExit)
+    assert answers == [b"<5>", b"<6>"]
+    assert everything(connections[0]) == b""
+    eventually(lambda: waiting.server.parked == 2 and waiting.server.running == 0)
+    for connection in connections:
+        connection.close()
+
+
+def test_what_is_refused_while_a_handler_waits_is_not_said_in_its_name(waiting: Hosted, caplog: pytest.LogCaptureFixture) -> None:
+    connections = parked(waiting, 2)
+    said: list[str | None] = []
+
+    class Names(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage().startswith("refused"):
+                said.append(hooks.request_id.get())
+
+    names = Names()
+    caplog.set_level(logging.INFO, logger="nucleon.server")
+    logging.getLogger("nucleon.server").addHandler(names)
+    try:
+        connections[0].sendall(GET)
+        connections[1].sendall(b"nonsense\r\n\r\n")
+        assert received(connections[0], b">")[-3:] == b"<3>"
+        assert connections[1].recv(1000).startswith(b"HTTP/1.1 400 ")
+    finally:
+        logging.getLogger("nucleon.server").removeHandler(names)
+    assert said == [None]
+    for connection in connections:
+        connection.close()
