@@ -11,6 +11,7 @@ import msgspec
 from nucleon.errors import SetupError
 from nucleon.redis.cache import Cache, Keeping
 from nucleon.redis.copies import Copy
+from nucleon.redis.measures import check_counts, check_seconds
 from nucleon.redis.scripts import Commands
 
 PREFIX = "answer:"
@@ -57,8 +58,8 @@ class Answers:
             raise SetupError(f'by is "all", "user" or a function of the request, not {by!r}')
         if keeping.stale_seconds or keeping.negative_seconds:
             raise SetupError("answers of routes are not loaded in the background, nor errors kept: no stale_seconds, no negative_seconds")
-        if client_seconds < 0 or local_seconds < 0 or maximum_local < 1:
-            raise SetupError("client_seconds and local_seconds cannot be negative, maximum_local must be at least 1")
+        check_seconds("answers", 0, client_seconds=client_seconds, local_seconds=local_seconds)
+        check_counts("answers", maximum_local=maximum_local)
         self.by, self.client_seconds, self.local_seconds, self.maximum_local = by, client_seconds, local_seconds, maximum_local
         self.clock = clock
         self._cache: Cache[Stored] = Cache(commands, Stored, PREFIX + "{key}", keeping, clock=clock, encoding=msgspec.msgpack)

@@ -18,6 +18,7 @@ from nucleon.redis.border import TIMER_SLACK_SECONDS
 from nucleon.redis.copies import Copy
 from nucleon.redis.entries import CLAIM, INVALIDATE, STORE, Entry, claim_key, claimed, entry_from, stored_from
 from nucleon.redis.grace import grace, spawn_apart
+from nucleon.redis.measures import check_seconds
 from nucleon.redis.patterns import KeyPattern
 from nucleon.redis.scripts import RELEASE, Commands
 from nucleon.redis.unreadable import UNREADABLE
@@ -52,12 +53,9 @@ class Keeping:
     when_away: str = "raise"
 
     def __post_init__(self) -> None:
-        for name in ("ttl_seconds", "load_seconds"):
-            if getattr(self, name) <= 0:
-                raise SetupError(f"{name} must be more than 0, not {getattr(self, name)}")
-        for name in ("stale_seconds", "stale_if_error_seconds", "negative_seconds"):
-            if getattr(self, name) < 0:
-                raise SetupError(f"{name} cannot be negative: {getattr(self, name)}")
+        check_seconds("cache", ttl_seconds=self.ttl_seconds, load_seconds=self.load_seconds)
+        check_seconds("cache", 0, stale_seconds=self.stale_seconds, stale_if_error_seconds=self.stale_if_error_seconds)
+        check_seconds("cache", 0, negative_seconds=self.negative_seconds)
         if self.when_away not in ("raise", "load"):
             raise SetupError(f'when_away is "raise" or "load", not {self.when_away!r}')
 

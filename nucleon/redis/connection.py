@@ -316,7 +316,8 @@ def connection_options(settings: Settings, credential_provider: Any = None) -> d
 
 def places_of(settings: Settings) -> Callable[[], Place]:
     """Return a function that asks the Sentinels where the master is. It raises redis-py's `MasterNotFoundError`."""
-    bounds = {"socket_timeout": settings.connect_seconds, "socket_connect_timeout": settings.connect_seconds}
+    share = settings.connect_seconds / (len(settings.sentinels) + 1)  # one that is silent leaves time for the others and the master
+    bounds = {"socket_timeout": share, "socket_connect_timeout": share}
     sentinels = [(host.strip("[]"), int(port)) for host, _, port in (place.rpartition(":") for place in settings.sentinels)]
     sentinel = Sentinel(sentinels, sentinel_kwargs={**bounds, "driver_info": None, "retry": Retry(NoBackoff(), 0)})  # type: ignore[no-untyped-call]
 

@@ -6,9 +6,9 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from nucleon import green
-from nucleon.errors import SetupError
 from nucleon.redis.grace import spawn_apart
 from nucleon.redis.groups import Delivery, Group
+from nucleon.redis.measures import check_counts, check_seconds
 
 T = TypeVar("T")
 log = logging.getLogger("nucleon.redis")
@@ -22,8 +22,8 @@ class Consumption(Generic[T]):
     """
 
     def __init__(self, group: Group[T], handle: Callable[[T], object], *, concurrency: int = 1, handle_seconds: float = 30.0) -> None:
-        if concurrency < 1 or handle_seconds <= 0:
-            raise SetupError("concurrency must be at least 1 and handle_seconds more than 0")
+        check_counts("consumption", concurrency=concurrency)
+        check_seconds("consumption", handle_seconds=handle_seconds)
         self.group = group
         self._handle, self._concurrency, self._handle_seconds = handle, concurrency, handle_seconds
         self._running: set[green.Greenlet[..., Any]] = set()

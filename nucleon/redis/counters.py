@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from nucleon.errors import SetupError
+from nucleon.redis.measures import check_counts, check_seconds
 from nucleon.redis.patterns import KeyPattern
 from nucleon.redis.scripts import Commands, Script
 
@@ -31,8 +31,9 @@ class Counter:
         kept_windows: int = 1,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if (window_seconds is not None and window_seconds <= 0) or kept_windows < 0:
-            raise SetupError(f"counter {key!r}: window_seconds must be more than 0, kept_windows not negative")
+        if window_seconds is not None:
+            check_seconds(f"counter {key!r}", window_seconds=window_seconds)
+        check_counts(f"counter {key!r}", 0, kept_windows=kept_windows)
         self._commands, self._pattern, self._clock = commands, KeyPattern(key, "counter"), clock
         self.window_seconds, self.kept_windows = window_seconds, kept_windows
         self.adds = 0

@@ -17,8 +17,9 @@ from typing import Any, Generic, TypeVar
 from redis.exceptions import ResponseError
 
 from nucleon import green
-from nucleon.errors import DeadlineExceeded, SetupError, Unavailable
+from nucleon.errors import DeadlineExceeded, Unavailable
 from nucleon.redis.grace import grace, spawn_apart
+from nucleon.redis.measures import check_counts, check_seconds
 from nucleon.redis.scripts import Commands, Script
 from nucleon.redis.unreadable import UNREADABLE
 
@@ -113,8 +114,8 @@ class Group(Generic[T]):
         block_seconds: float = 1.0,
         start: str = "0",
     ) -> None:
-        if abandoned_seconds <= 0 or block_seconds <= 0 or maximum_deliveries < 1 or maximum_dead < 1:
-            raise SetupError(f"group {name!r}: times must be more than 0, maximum_deliveries and maximum_dead at least 1")
+        check_seconds(f"group {name!r}", abandoned_seconds=abandoned_seconds, block_seconds=block_seconds)
+        check_counts(f"group {name!r}", maximum_deliveries=maximum_deliveries, maximum_dead=maximum_dead)
         self._commands, self._decode = commands, decode
         self.key, self.name, self.dead_key = key, name, "{" + key + "}:dead:" + name
         self.abandoned_seconds, self.maximum_deliveries, self.maximum_dead = abandoned_seconds, maximum_deliveries, maximum_dead

@@ -12,8 +12,9 @@ from typing import Literal
 import msgspec
 
 from nucleon import green
-from nucleon.errors import DeadlineExceeded, SetupError, Unavailable
+from nucleon.errors import DeadlineExceeded, Unavailable
 from nucleon.redis.grace import grace, spawn_apart
+from nucleon.redis.measures import check_counts, check_seconds
 from nucleon.redis.scripts import RELEASE, Commands, Script
 
 log = logging.getLogger("nucleon.redis")
@@ -77,8 +78,8 @@ class Idempotency:
         maximum_bytes: int = 1_048_576,
         required: bool = False,
     ) -> None:
-        if ttl_seconds <= 0 or running_seconds <= 0 or maximum_bytes < 0:
-            raise SetupError("ttl_seconds and running_seconds must be more than 0, maximum_bytes not negative")
+        check_seconds("idempotency", ttl_seconds=ttl_seconds, running_seconds=running_seconds)
+        check_counts("idempotency", 0, maximum_bytes=maximum_bytes)
         self._commands = commands
         self.ttl_seconds, self.running_seconds = ttl_seconds, running_seconds
         self.maximum_bytes, self.required = maximum_bytes, required

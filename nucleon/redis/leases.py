@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Literal
+from weakref import WeakValueDictionary
 
 from gevent import get_hub, getcurrent  # a holder may be a bare greenlet of the server, which nucleon.green does not hand out
 from greenlet import greenlet
+from redis.exceptions import ResponseError
 
 from nucleon import green
 from nucleon.errors import Conflict, DeadlineExceeded, SetupError, Unavailable
 from nucleon.redis.grace import grace, spawn_apart
 from nucleon.redis.hub import Client, Hub
+from nucleon.redis.measures import check_seconds
 from nucleon.redis.scripts import Script
 from nucleon.redis.subscriptions import Message, Subscription
 
@@ -40,10 +43,10 @@ RENEW = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call(
 GIVE_BACK = Script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-redis.call('PUBLISH', ARGV[2], '')
+redis.pcall('PUBLISH', ARGV[2], '')
 return 1
 """)
-"""KEYS lease; ARGV token, the channel where those who wait listen."""
+"""KEYS lease; ARGV token, the channel where those who wait listen (a user who may not publish there has given it back all the same)."""
 
 
 class LeaseLost(Conflict):
@@ -52,6 +55,15 @@ class LeaseLost(Conflict):
 
 class LeaseTaken(Unavailable):
     """Somebody else holds the lease, and the time to wait is over."""
+
+
+class Line(green.Lock):
+    """The greenlets of one worker that wait for the same lease; its first asks Redis."""
+
+    __slots__ = ("__weakref__",)
+
+
+Lines = WeakValueDictionary[str, Line]
 
 
 class Held:
@@ -90,9 +102,11 @@ class Lease:
 
     RECHECK_SECONDS = 1.0  # a notice of release that was lost is made up for after this
 
-    def __init__(self, client: Client, hub: Hub, name: str, *, ttl_seconds: float = 30.0, on_loss: OnLoss = "check") -> None:
-        if ttl_seconds <= 0:
-            raise SetupError(f"ttl_seconds must be more than 0, not {ttl_seconds}")
+    def __init__(
+        self, client: Client, hub: Hub, name: str, *, ttl_seconds: float = 30.0, on_loss: OnLoss = "check", lines: Lines | None = None
+    ) -> None:
+        """lines: of the worker, so that all its objects for one name stand in one line."""
+        check_seconds(f"lease {name!r}", ttl_seconds=ttl_seconds)
         if on_loss not in ("check", "kill"):
             raise SetupError(f'on_loss is "check" or "kill", not {on_loss!r}')
         self._client, self._hub = client, hub
@@ -101,7 +115,7 @@ class Lease:
         self.on_loss = on_loss
         self.key = "lease:{" + name + "}"
         self._channel = f"{self.key}:free"
-        self._line = green.Lock()  # of this worker's greenlets; its first asks Redis
+        self._line = Line() if lines is None else lines.setdefault(self.key, Line())
         self.waiting = self.taken = self.lost = 0
 
     @contextmanager
@@ -183,8 +197,12 @@ class Lease:
         if held.remaining() <= 0:
             held.is_lost = True
         with suppress(Unavailable, DeadlineExceeded), grace():  # else it runs out by itself
-            if not GIVE_BACK.run(self._client, [self.key], held._token, self._channel):
-                held.is_lost = True
+            try:
+                is_given_back = GIVE_BACK.run(self._client, [self.key], held._token, self._channel)
+            except ResponseError as error:  # the key holds something else by now
+                log.error("the lease %s could not be given back: %s", self.name, error)
+                is_given_back = False
+            held.is_lost = held.is_lost or not is_given_back
         self.lost += held.is_lost
 
     def _keep(self, held: Held, holder: greenlet) -> None:
@@ -197,7 +215,7 @@ class Lease:
             try:
                 with green.deadline(max(held.remaining(), 0.001)):
                     is_ours = RENEW.run(self._client, [self.key], held._token, round(self.ttl_seconds * 1000))
-            except (Unavailable, DeadlineExceeded) as error:
+            except (Unavailable, DeadlineExceeded, ResponseError) as error:
                 log.warning("the lease %s could not be renewed: %s", self.name, error)
                 pause = min(self.ttl_seconds / 10, 1.0)
                 continue

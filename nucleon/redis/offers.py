@@ -10,7 +10,7 @@ from nucleon.redis.copies import Copy
 from nucleon.redis.counters import Counter
 from nucleon.redis.hub import Client, Hub
 from nucleon.redis.idempotency import Idempotency
-from nucleon.redis.leases import Lease, OnLoss
+from nucleon.redis.leases import Lease, Lines, OnLoss
 from nucleon.redis.rates import Rate
 from nucleon.redis.scripts import Commands
 from nucleon.redis.streams import Stream
@@ -24,6 +24,7 @@ class Offers:
     """The methods that make the tools; the client that they are mixed into sends the commands."""
 
     _hub: Hub | None = None
+    _lines: Lines | None = None
 
     def of(self: Commands, kind: type[T], key: str, *, ttl_seconds: float, **keeping: Any) -> Cache[T]:
         """Return a typed cache: `items = cache.of(Item, "item:{id}", ttl_seconds=60)`. keeping: the other fields of `Keeping`."""
@@ -45,7 +46,9 @@ class Offers:
 
     def lease(self, name: str, *, ttl_seconds: float = 30.0, on_loss: OnLoss = "check") -> Lease:
         """Return a lock that one greenlet of all workers may hold: `with cache.lease("invoices").held(): ...`. See `Lease`."""
-        return Lease(cast(Client, self), self.hub(), name, ttl_seconds=ttl_seconds, on_loss=on_loss)
+        if self._lines is None:
+            self._lines = Lines()
+        return Lease(cast(Client, self), self.hub(), name, ttl_seconds=ttl_seconds, on_loss=on_loss, lines=self._lines)
 
     def rate(self: Commands, name: str, limit: int, *, per_seconds: float, **options: Any) -> Rate:
         """Return a limit on how often something may happen: `cache.rate("search", 100, per_seconds=60)`. options: see `Rate`."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from nucleon import green
 from nucleon.errors import DeadlineExceeded, SetupError, TooManyRequests, Unavailable
+from nucleon.redis.measures import check_counts, check_seconds, wrong_count
 from nucleon.redis.patterns import ESCAPED
 from nucleon.redis.scripts import Commands, Script
 
@@ -27,13 +28,18 @@ if now < 0 then
   now = time[1] * 1000000 + time[2]
 end
 local interval, tolerance, cost = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local arrival = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
+local arrival = math.max(tonumber(redis.call('GET', KEYS[1])) or 0, now)
+if arrival > now + tolerance then
+  arrival = now + tolerance
+  redis.call('SET', KEYS[1], string.format('%.0f', arrival), 'PX', math.ceil(tolerance / 1000) + spare)
+end
 local ahead = arrival - now + interval * cost
 if ahead > tolerance then return {0, arrival - now, ahead - tolerance} end
 if cost > 0 then redis.call('SET', KEYS[1], string.format('%.0f', now + ahead), 'PX', math.ceil(ahead / 1000) + spare) end
 return {1, ahead, 0}
 """)
 """KEYS theoretical arrival time; ARGV now (negative: the server's clock), interval, tolerance (all in microseconds), cost.
+A time beyond the whole allowance (the clock was set back, or the limit lowered) is brought back to it: nobody waits for the old clock.
 By another clock than the server's a key is kept for a minute more: that clock may be held."""
 
 
@@ -77,8 +83,8 @@ class Rate:
         clock: Callable[[], float] | None = None,
     ) -> None:
         burst = limit if burst is None else burst
-        if limit < 1 or per_seconds <= 0 or burst < 1 or patience_seconds <= 0:
-            raise SetupError(f"rate {name!r}: limit and burst must be at least 1, per_seconds and patience_seconds more than 0")
+        check_counts(f"rate {name!r}", limit=limit, burst=burst)
+        check_seconds(f"rate {name!r}", per_seconds=per_seconds, patience_seconds=patience_seconds)
         if when_away not in ("open", "closed"):
             raise SetupError(f'rate {name!r}: when_away is "open" or "closed", not {when_away!r}')
         if by not in ("client", "user", "all") and not callable(by):
@@ -95,10 +101,14 @@ class Rate:
         self.allowed = self.refused = self.unasked = 0
 
     def take(self, key: object = "", cost: int = 1) -> Verdict:
-        """Ask whether it may happen now, and count it when it may. cost: how much of the limit it takes.
+        """Ask whether it may happen now, and count it when it may. cost: how much of the limit it takes, a whole number.
 
-        Raises `Unavailable` when Redis is away and the rate is "closed", `DeadlineExceeded` at the deadline.
+        Raises `ValueError` for a cost that is none, or above `burst`: waiting would not help it. Raises `Unavailable` when Redis is away and the rate is "closed", `DeadlineExceeded` at the deadline.
         """
+        if wrong := wrong_count(cost, 0):
+            raise ValueError(f"rate {self.name!r}: cost {wrong}")
+        if cost > self.burst:
+            raise ValueError(f"rate {self.name!r}: a cost of {cost} is above burst ({self.burst}) and would never be allowed")
         now = -1 if self._clock is None else round(self._clock() * 1_000_000)
         place = f"rate:{self.name.translate(ESCAPED)}:{str(key).translate(ESCAPED)}"
         if monotonic() < self._ask_again_at:

@@ -24,7 +24,9 @@ import msgspec
 
 from nucleon.errors import SetupError, Unauthorized
 from nucleon.message import Request
+from nucleon.redis.measures import wrong_seconds
 from nucleon.redis.scripts import Commands
+from nucleon.redis.unreadable import UNREADABLE
 from nucleon.secret import Secret
 
 T = TypeVar("T")
@@ -56,8 +58,9 @@ class SessionSettings:
             raise ValueError(f"cookie is a name of letters, digits, - and _, not {self.cookie!r}")
         if self.same_site not in ("Lax", "Strict", "None") or (self.same_site == "None" and not self.secure):
             raise ValueError('same_site is "Lax", "Strict", or "None" with secure = true')
-        if self.idle_seconds <= 0 or self.absolute_seconds <= 0:
-            raise ValueError("idle_seconds and absolute_seconds must be more than 0")
+        for name in ("idle_seconds", "absolute_seconds"):
+            if (wrong := wrong_seconds(getattr(self, name))) is not None:
+                raise ValueError(f"{name} {wrong}")
         if self.secret is not None and any(len(one) < 16 for one in self.secret.reveal().split() or [""]):
             raise ValueError("secret must have at least 16 characters")
 
@@ -195,6 +198,9 @@ class Sessions(Generic[T]):
         stored = self._commands.execute_command("GETEX", place, "PX", idle, NEVER_DECODE=True)
         if stored is None:
             return None
+        if not stored[:INSTANT_BYTES].isdigit():
+            self._tell_shape()
+            return None
         begun = int(stored[:INSTANT_BYTES]) / 1000
         left = begun + self.settings.absolute_seconds - self._clock()
         if left <= 0:
@@ -204,9 +210,12 @@ class Sessions(Generic[T]):
             self._commands.execute_command("PEXPIRE", place, self._milliseconds(left))
         try:
             return id, begun, self._decode(stored[INSTANT_BYTES:])
-        except msgspec.DecodeError:
-            log.info("a session of another shape (an older release wrote it) counts as none")
+        except UNREADABLE:
+            self._tell_shape()
             return None
+
+    def _tell_shape(self) -> None:
+        log.info("a session of another shape (an older release wrote it) counts as none")
 
     def _written(self, session: Session[T]) -> str | None:
         """Write what changed; return the cookie to send, or None when it stays."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from nucleon.redis.measures import wrong_count, wrong_seconds
 from nucleon.secret import Secret
 
 
@@ -51,11 +52,11 @@ class Settings:
     def __post_init__(self) -> None:
         counts = ("shared_connections", "max_connections", "commands_in_flight", "in_flight_bytes", "large_bytes", "reply_bytes")
         for name in (*counts, "local_entries"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+            if (wrong := wrong_count(getattr(self, name))) is not None:
+                raise ValueError(f"{name} {wrong}")
         for name in ("wait_seconds", "connect_seconds", "socket_seconds", "local_seconds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
+            if (wrong := wrong_seconds(getattr(self, name))) is not None:
+                raise ValueError(f"{name} {wrong}")
         if self.protocol not in (2, 3):
             raise ValueError(f"protocol must be 2 or 3, not {self.protocol}")
         if self.local_bytes < 0:

@@ -5,8 +5,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from nucleon.errors import SetupError
 from nucleon.redis.groups import FIELD, Group, entries_from
+from nucleon.redis.measures import check_counts
 from nucleon.redis.scripts import Commands
 
 T = TypeVar("T")
@@ -20,8 +20,7 @@ class Stream(Generic[T]):
     """
 
     def __init__(self, commands: Commands, kind: type[T], key: str, *, maximum_length: int = 100_000) -> None:
-        if maximum_length < 1:
-            raise SetupError(f"stream {key!r}: maximum_length must be at least 1, not {maximum_length}")
+        check_counts(f"stream {key!r}", maximum_length=maximum_length)
         self._commands = commands
         self.key = key
         self.maximum_length = maximum_length

@@ -10,6 +10,7 @@ from typing import Generic, Literal, TypeVar, get_args
 
 from nucleon import green
 from nucleon.errors import NucleonError, SetupError
+from nucleon.redis.measures import check_counts
 from nucleon.redis.unreadable import UNREADABLE
 
 T = TypeVar("T")
@@ -47,8 +48,7 @@ class Subscription(Generic[T]):
     def __init__(
         self, read: Callable[[Message], T], leave: Callable[[], None], *, maximum: int, maximum_bytes: int, overflow: Overflow
     ) -> None:
-        if maximum < 1 or maximum_bytes < 1:
-            raise SetupError("every queue has a bound: maximum and maximum_bytes must be at least 1")
+        check_counts("every queue has a bound", maximum=maximum, maximum_bytes=maximum_bytes)
         if overflow not in get_args(Overflow):
             raise SetupError(f"overflow is one of {', '.join(get_args(Overflow))}, not {overflow!r}")
         self._read, self._leave = read, leave

@@ -157,3 +157,15 @@ def test_nobody_knows_the_master(servers: tuple[PrivateValkey, PrivateValkey], s
 def test_sentinels_are_written_as_host_and_port() -> None:
     with pytest.raises(ValueError, match="host:port"):
         Settings(sentinels=("one",))
+
+
+@pytest.mark.parametrize("silent", [1, 2])
+def test_sentinels_that_are_silent_do_not_use_up_the_time_of_the_next(
+    servers: tuple[PrivateValkey, PrivateValkey], sentinel: Watch, silent: int
+) -> None:
+    with TcpProxy(("127.0.0.1", sentinel.port)) as hole:
+        hole.blackhole()
+        places = (*[f"127.0.0.1:{hole.port}"] * silent, f"127.0.0.1:{sentinel.port}")
+        redis = Redis(sentinels=places, sentinel_service="shop", connect_seconds=1)
+        assert redis.set("k", "v")
+        redis.stop()

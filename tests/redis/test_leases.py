@@ -223,3 +223,53 @@ def test_a_restart_without_data_never_turns_the_fences_back(redis_server: Any) -
 def test_leases_that_make_no_sense_are_refused(workers: tuple[Redis, Redis], options: dict[str, Any]) -> None:
     with pytest.raises(SetupError):
         workers[0].lease("door", **options)
+
+
+def test_those_who_wait_stand_in_one_line_though_each_made_the_lease_anew(workers: tuple[Redis, Redis]) -> None:
+    """As the docs write it: `with cache.lease("door").held()` in each request."""
+    one, other = workers
+    inside: list[int] = []
+
+    def work(number: int) -> None:
+        with one.lease("door").held(20):
+            inside.append(number)
+
+    with other.lease("door").held():
+        crowd = [green.spawn(work, number) for number in range(50)]
+        eventually(lambda: one.pubsub_numsub("lease:{door}:free")[0][1])
+        before = one.calls
+    for waiting in crowd:
+        waiting.get(timeout=20)
+    assert len(inside) == 50
+    assert one.calls - before <= 50 * 3
+    assert not one._lines, "a line goes with the last who stood in it"
+
+
+@pytest.mark.parametrize("on_loss", ["check", "kill"])
+def test_a_key_that_holds_something_else_is_a_loss_and_hides_no_error(
+    workers: tuple[Redis, Redis], on_loss: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = workers[0].lease("door", ttl_seconds=0.3, on_loss=on_loss)
+
+    def work() -> None:
+        with lease.held() as held:
+            workers[0].delete(held.key)
+            workers[0].lpush(held.key, "not a lease")
+            eventually(lambda: held.is_lost)
+            raise KeyError("of the block")
+
+    with pytest.raises(LeaseLost if on_loss == "kill" else KeyError):
+        green.spawn(work).get(timeout=5)
+    assert "is lost while its block is running" in caplog.text
+    assert "WRONGTYPE" in caplog.text
+
+
+def test_a_user_who_may_not_publish_gives_a_lease_back(redis_server: Any) -> None:
+    admin = Redis(url=Secret(redis_server.url))
+    admin.acl_setuser("app", enabled=True, nopass=True, commands=["+@all"], keys=["*"], reset_channels=True)
+    user = Redis(url=Secret(redis_server.url.replace("unix://", "unix://app:any@")))
+    with user.lease("door").held():
+        assert admin.exists("lease:{door}")
+    assert not admin.exists("lease:{door}")
+    user.stop()
+    admin.stop()

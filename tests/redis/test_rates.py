@@ -121,3 +121,26 @@ def test_a_slow_redis_costs_its_patience_once_and_the_deadline_of_the_request_st
 def test_rates_that_make_no_sense_are_refused(redis: Redis, options: dict[str, Any]) -> None:
     with pytest.raises(SetupError):
         Rate(redis, **{"name": "a", "limit": 1, "per_seconds": 1, **options})
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out(redis: Redis) -> None:
+    ahead, behind = HeldClock(), HeldClock()
+    behind.now -= 3600
+    before, after = (redis.rate("api", 2, per_seconds=10, clock=clock) for clock in (ahead, behind))
+    assert [before.take("a").allowed for _ in range(3)] == [True, True, False]
+    assert after.take("a").retry_after_seconds == 5
+    behind.advance(5)
+    assert [after.take("a").allowed for _ in range(2)] == [True, False]
+
+
+def test_a_key_that_holds_no_time_counts_as_none(redis: Redis) -> None:
+    redis.set("rate:api:a", "written by somebody else")
+    assert redis.rate("api", 2, per_seconds=10).take("a").remaining == 1
+
+
+@pytest.mark.parametrize("cost", [11, -1, 1.5, float("nan"), float("inf"), "2"])
+def test_a_cost_that_could_never_be_or_is_no_number_is_refused(redis: Redis, cost: Any) -> None:
+    rate = redis.rate("api", 10, per_seconds=10, clock=HeldClock())
+    with pytest.raises(ValueError, match="rate 'api': "):
+        rate.take("a", cost)
+    assert rate.peek("a").remaining == 10
