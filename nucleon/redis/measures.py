@@ -21,7 +21,7 @@ def wrong_count(count: object, least: int = 1) -> str | None:
 
 
 def check_seconds(what: str, least: float = SHORTEST_SECONDS, **seconds: float) -> None:
-    """Raise `SetupError` when one of these is no number of seconds. what: whose they are, for the error; least: 0 where nothing is allowed."""
+    """Raise `SetupError` when one of these is no number of seconds. what: whose they are; least: 0 where none is allowed."""
     for name, one in seconds.items():
         if (wrong := wrong_seconds(one, least)) is not None:
             raise SetupError(f"{what}: {name} {wrong}")

@@ -103,7 +103,8 @@ class Rate:
     def take(self, key: object = "", cost: int = 1) -> Verdict:
         """Ask whether it may happen now, and count it when it may. cost: how much of the limit it takes, a whole number.
 
-        Raises `ValueError` for a cost that is none, or above `burst`: waiting would not help it. Raises `Unavailable` when Redis is away and the rate is "closed", `DeadlineExceeded` at the deadline.
+        Raises `ValueError` for a cost that is none, or above `burst` (no waiting would help it), `Unavailable` when Redis is away and the
+        rate is "closed", `DeadlineExceeded` at the deadline.
         """
         if wrong := wrong_count(cost, 0):
             raise ValueError(f"rate {self.name!r}: cost {wrong}")
