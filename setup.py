@@ -18,7 +18,8 @@ HOT = (
     "nucleon.server.core", "nucleon.server.connection", "nucleon.server.body", "nucleon.server.exchange", "nucleon.server.worker",
     "nucleon.server.door", "nucleon.server.poller",
     "nucleon.green.threads",
-    "nucleon.redis.calls", "nucleon.redis.copies", "nucleon.redis.link", "nucleon.redis.multiplexer", "nucleon.redis.shared",
+    "nucleon.redis.answers", "nucleon.redis.calls", "nucleon.redis.copies", "nucleon.redis.link", "nucleon.redis.multiplexer",
+    "nucleon.redis.shared",
 )  # fmt: skip
 """What every request runs through: typed Python, compiled, or run as it is."""
 DRIVERS = (
@@ -31,7 +32,7 @@ DRIVERS = (
 """The same for what waits for servers: the kernel takes most of its time."""
 TWINS = (
     "nucleon.http.native", "nucleon.server.wire", "nucleon.binding.scanning",
-    "nucleon.postgres.direct", "nucleon.redis.packing", "nucleon.redis.replies",
+    "nucleon.postgres.direct", "nucleon.redis.packing", "nucleon.redis.replies", "nucleon.redis.thread_numbers",
 )  # fmt: skip
 """What calls the C library (.pyx), each with an interpreted twin (.py) beside it."""
 FLAGS = ["-O2", "-g0", "-w"] if os.name == "posix" else []

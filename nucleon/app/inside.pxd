@@ -6,3 +6,5 @@ from nucleon.message.request cimport Request
 cdef class Visit:
     cdef public object limit_bytes, user
     cdef public Request request
+
+    cpdef object begin(self, Request request, object user, object limit_bytes)

@@ -14,6 +14,10 @@ class Visit:
     __slots__ = ("limit_bytes", "request", "user")
 
     def __init__(self, request: Request, user: Any, limit_bytes: int | None) -> None:
+        self.begin(request, user, limit_bytes)
+
+    def begin(self, request: Request, user: Any, limit_bytes: int | None) -> None:
+        """Set what a visit consists of; made without `__init__`, it costs a third."""
         self.request = request
         self.user = user
         self.limit_bytes = limit_bytes

@@ -10,10 +10,12 @@ cdef class Loading:
     cdef public Request request
 
 cdef class Storing:
-    cdef object _get_or, _key_of, _store
+    cdef object _client_seconds, _get_or, _key_of, _store
+    cdef dict _keys
 
     @cython.locals(request=Request, loading=Loading, method=str)
     cpdef object answer(self, Visit visit, object proceed)
-
-@cython.locals(response=Response)
-cdef object _given(object stored, object store, Request request)
+    @cython.locals(key=str)
+    cdef str _key(self, str path)
+    @cython.locals(response=Response, headers=list)
+    cdef object _given(self, object stored, Request request)

@@ -17,6 +17,8 @@ from nucleon.message.response import Response
 
 _OF_304 = frozenset({"cache-control", "content-location", "etag", "expires", "vary"})
 """What the whole answer would say has to stand in a 304, too (RFC 9110 15.4.5)."""
+PATHS, LONGEST_PATH = 1000, 200
+"""So many paths of so many characters at most have their key remembered, for each route."""
 
 
 class Stored(Protocol):
@@ -56,21 +58,20 @@ def storing(store: Store, returns: Any, plan: Plan, has_auth: bool) -> Step:
         raise SetupError(f'cache=: this handler {why}, so its answers may differ: say by="all", by="user" or by=a function of the request')
     if store.by == "user" and not has_auth:
         raise SetupError('cache=: by="user", and this route has no auth= that says who asks')
-    return Storing(store, _keys_of(plan, store.by))
+    return Storing(store, _keys_of(plan, store.by)).answer
 
 
 class Storing:
-    """The step that keeps answers. key_of: None when the path alone is the key."""
+    """Its `answer` is the step that keeps answers. key_of: None when the path alone is the key."""
 
-    __slots__ = ("_get_or", "_key_of", "_store")
+    __slots__ = ("_client_seconds", "_get_or", "_key_of", "_keys", "_store")
 
     def __init__(self, store: Store, key_of: Callable[[Visit], str] | None) -> None:
         self._store = store
         self._get_or = store.get_or
+        self._client_seconds = store.client_seconds
         self._key_of = key_of
-
-    def __call__(self, visit: Visit, proceed: Callable[[], Response]) -> Response:
-        return self.answer(visit, proceed)
+        self._keys: dict[str, str] = {}  # by path: a text that was asked with before knows its hash
 
     def answer(self, visit: Visit, proceed: Callable[[], Response]) -> Response:
         """Return what is kept, or what `proceed` gives, which is kept then."""
@@ -81,10 +82,34 @@ class Storing:
         loading = Loading.__new__(Loading)
         loading.request, loading.proceed, loading.mine = request, proceed, None
         try:
-            stored = self._get_or(f" {request.path}?" if self._key_of is None else self._key_of(visit), loading)
+            stored = self._get_or(self._key(request.path) if self._key_of is None else self._key_of(visit), loading)
         except _NotKept:
             return loading.mine or proceed()
-        return _given(stored, self._store, request)
+        return self._given(stored, request)
+
+    def _key(self, path: str) -> str:
+        key = self._keys.get(path)
+        if key is None:
+            key = f" {path}?"
+            if len(path) <= LONGEST_PATH:
+                if len(self._keys) >= PATHS:
+                    self._keys.clear()
+                self._keys[path] = key
+        return key
+
+    def _given(self, stored: Stored, request: Request) -> Response:
+        response = Response.__new__(Response)
+        headers = stored.headers
+        response.begin_with(stored.body, 200, headers[:])
+        if "if-none-match" in request.fields:
+            etag = response.header("ETag")
+            if etag is not None and is_not_modified(request, etag):
+                response = Response(b"", 304, [(name, value) for name, value in headers if name.lower() in _OF_304])
+        if self._client_seconds and response.header("Cache-Control") is None:
+            scope = "" if self._store.by in (None, "all") else "private, "
+            response.headers.append(("Cache-Control", f"{scope}max-age={self._client_seconds}"))
+            response.headers.append(("Age", str(max(0, int(self._store.clock() - stored.at)))))
+        return response
 
 
 class Loading:
@@ -158,17 +183,3 @@ def _may_be_kept(response: Response) -> bool:
     control = (response.header("Cache-Control") or "").lower()
     own = "no-store" in control or "private" in control or "no-cache" in control
     return not own and response.header("Set-Cookie") is None and (response.header("Vary") or "").lower() in ("", "accept")
-
-
-def _given(stored: Stored, store: Store, request: Request) -> Response:
-    response = Response.__new__(Response)
-    response.begin_with(stored.body, 200, list(stored.headers))
-    if "if-none-match" in request.fields:
-        etag = response.header("ETag")
-        if etag is not None and is_not_modified(request, etag):
-            response = Response(b"", 304, [(name, value) for name, value in stored.headers if name.lower() in _OF_304])
-    if store.client_seconds and response.header("Cache-Control") is None:
-        scope = "" if store.by in (None, "all") else "private, "
-        response.headers.append(("Cache-Control", f"{scope}max-age={store.client_seconds}"))
-        response.headers.append(("Age", str(max(0, int(store.clock() - stored.at)))))
-    return response

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -10,26 +9,13 @@ import msgspec
 
 from nucleon.errors import SetupError
 from nucleon.redis.cache import Cache, Keeping
-from nucleon.redis.copies import Copy
+from nucleon.redis.copies import Copy, Made
+from nucleon.redis.entries import Answer
 from nucleon.redis.measures import check_counts, check_seconds
 from nucleon.redis.scripts import Commands
 
 PREFIX = "answer:"
 LONGEST_KEY = 200  # characters; what is longer is replaced by its digest
-
-
-class Stored(msgspec.Struct, frozen=True, array_like=True):
-    """A good answer: header fields and body. at: when it was made, in seconds since the epoch."""
-
-    headers: list[tuple[str, str]]
-    body: bytes
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Copy:
-    stored: Stored
-    until: float
 
 
 class Answers:
@@ -39,8 +25,12 @@ class Answers:
     returned), or a function of the request. client_seconds: what clients and proxies may keep it (Cache-Control; 0: nothing is said).
     local_seconds: each worker may answer from a copy of its own for so long, without asking Redis; an invalidation takes that long to be
     seen everywhere. maximum_local: such copies in one worker. clock: seconds since the epoch. copy_of: gives the reply to GET that is
-    kept in this worker until the server says that it has changed.
+    kept in this worker until the server says that it has changed. hits: answers that this worker gave without asking Redis.
     """
+
+    __slots__ = (
+        "_asking", "_cache", "_copies", "_copy_of", "_held", "by", "client_seconds", "clock", "hits", "local_seconds", "maximum_local",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -62,49 +52,68 @@ class Answers:
         check_counts("answers", maximum_local=maximum_local)
         self.by, self.client_seconds, self.local_seconds, self.maximum_local = by, client_seconds, local_seconds, maximum_local
         self.clock = clock
-        self._cache: Cache[Stored] = Cache(commands, Stored, PREFIX + "{key}", keeping, clock=clock, encoding=msgspec.msgpack)
-        self._copies: dict[str, _Copy] = {}
+        self.hits = 0
+        self._cache: Cache[Answer] = Cache(commands, Answer, PREFIX + "{key}", keeping, clock=clock, encoding=msgspec.msgpack)
+        self._copies: dict[str, Made] = {}
         self._asking: dict[str, object] = {}  # a mark for each key that is just read, to be copied; an invalidation takes it away
         self._held: dict[str, Copy] = {}
         self._copy_of = copy_of
 
-    def get_or(self, key: str, load: Callable[[], tuple[list[tuple[str, str]], bytes]]) -> Stored:
+    def get_or(self, key: str, load: Callable[[], tuple[list[tuple[str, str]], bytes]]) -> Answer:
         """Return the answer under a key, or what `load` makes, once for many who ask at the same time. Raises as `Cache.get_or`."""
-        held = self._held.get(key)
-        if held is not None and held.counts():
-            held.owner.touch(held)
-            shown = self._cache.shown(held)
-            if shown is not None:
-                return shown
-        copy = self._copies.get(key)
+        answer = self._here(key)
+        if answer is None:
+            return self._asked(key, load)
+        self.hits += 1
+        return answer
+
+    def _here(self, key: str) -> Answer | None:
+        """Return the answer that this worker may give without asking anybody."""
+        answer: Answer
+        copy = self._held.get(key)
         if copy is not None:
-            if copy.until > self.clock():
-                return copy.stored
-            self._copies.pop(key, None)
+            made = copy.made
+            is_ours = made is not None and made.by is self._cache and made.value is not None
+            if made is not None and is_ours and copy.counts() and self.clock() < made.fresh_until:
+                owner = copy.owner
+                owner.touch(copy)
+                answer = made.value
+                return answer
+        local = self._copies.get(key)
+        if local is None:
+            return None
+        if self.clock() < local.fresh_until:
+            answer = local.value
+            return answer
+        self._copies.pop(key, None)
+        return None
+
+    def _asked(self, key: str, load: Callable[[], tuple[list[tuple[str, str]], bytes]]) -> Answer:
         place = _place(key)
         if self._copy_of is not None:
             shown = self._shown(key, self._copy_of(place))
             if shown is not None:
+                self.hits += 1
                 return shown
         if self.local_seconds:
             return self._copied(key, place, load)
-        return self._cache.fetch(place, lambda: Stored(*load(), self.clock()))
+        return self._cache.fetch(place, lambda: Answer(*load(), self.clock()))
 
-    def _copied(self, key: str, place: str, load: Callable[[], tuple[list[tuple[str, str]], bytes]]) -> Stored:
+    def _copied(self, key: str, place: str, load: Callable[[], tuple[list[tuple[str, str]], bytes]]) -> Answer:
         """Return the answer, and copy it unless it was invalidated here while it was on its way."""
         mark = self._asking.setdefault(key, object())
         try:
-            stored = self._cache.fetch(place, lambda: Stored(*load(), self.clock()))
+            answer = self._cache.fetch(place, lambda: Answer(*load(), self.clock()))
             if self._asking.get(key) is mark:
                 while len(self._copies) >= self.maximum_local:
                     self._copies.pop(next(iter(self._copies)), None)
-                self._copies[key] = _Copy(stored, self.clock() + self.local_seconds)
-            return stored
+                self._copies[key] = Made(self, self.clock() + self.local_seconds, answer)
+            return answer
         finally:
             if self._asking.get(key) is mark:
                 del self._asking[key]
 
-    def _shown(self, key: str, copy: Copy | None) -> Stored | None:
+    def _shown(self, key: str, copy: Copy | None) -> Answer | None:
         """Return the answer in a copy that the server vouches for, and remember the copy by the key of the answer."""
         if copy is None:
             self._held.pop(key, None)
@@ -136,7 +145,7 @@ class Answers:
             self._asking.pop(key, None)
 
     def __repr__(self) -> str:
-        return f"<Answers: {len(self._copies)} copies here, {self._cache!r}>"
+        return f"<Answers: {len(self._copies)} copies here, {self.hits} given without asking, {self._cache!r}>"
 
 
 def key_of(path: str, query: str, who: object) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from nucleon import green
 from nucleon.errors import DeadlineExceeded, NotFound, Problem, SetupError, Unavailable
 from nucleon.redis.border import TIMER_SLACK_SECONDS
-from nucleon.redis.copies import Copy
+from nucleon.redis.copies import Copy, Made
 from nucleon.redis.entries import CLAIM, INVALIDATE, STORE, Entry, claim_key, claimed, entry_from, stored_from
 from nucleon.redis.grace import grace, spawn_apart
 from nucleon.redis.measures import check_seconds
@@ -194,13 +194,13 @@ class Cache(Generic[T]):
     def shown(self, copy: Copy) -> T | None:
         """Return the value in a copy of what is under a key, while it is fresh. It is decoded once: nobody may change it."""
         made = copy.made
-        if made is None or made[0] is not self:
+        if made is None or made.by is not self:
             entry = entry_from(copy.reply)
-            made = copy.made = (self, entry.fresh_until, self._decoded(entry))
-        if made[2] is None or self._clock() >= made[1]:
+            found = self._decoded(entry)
+            made = copy.made = Made(self, entry.fresh_until, None if found is None else found[0])
+        if self._clock() >= made.fresh_until:
             return None
-        self.hits += 1
-        value: T = made[2][0]
+        value: T | None = made.value
         return value
 
     def _read(self, place: str) -> Entry:

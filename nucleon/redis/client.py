@@ -104,7 +104,7 @@ class Redis(SharedCommands, Offers, redis.Redis):
             callbacks[command] = callback_without(command, callbacks.get(command, None), settings.prefix)  # type: ignore[no-untyped-call]
         self.response_callbacks = callbacks
         self._share(multiplexer, callbacks, copies, settings.prefix, settings.large_bytes)
-        callbacks.changed = self._plans.clear
+        callbacks.changed = self._replan
         callbacks.follow(own)
 
     @property

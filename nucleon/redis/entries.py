@@ -26,6 +26,14 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 ABSENT = Entry(b"")
 
 
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """A good answer of a route: header fields and body. at: when it was made, in seconds since the epoch."""
+
+    headers: list[tuple[str, str]]
+    body: bytes
+    at: float
+
+
 def entry_from(stored: bytes | None) -> Entry:
     """Read what GET returned; what this cache did not write is there, but unusable."""
     if stored is None:

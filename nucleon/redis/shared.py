@@ -44,6 +44,14 @@ class Plan:
         self.is_pairs = name == "HGETALL" and getattr(callback, "__module__", "") == THEIRS
 
 
+def are_text(args: tuple[Any, ...]) -> bool:
+    """Tell whether all arguments are text: equal ones are the same to the server then, which 1, True and 1.0 are not."""
+    for arg in args:  # noqa: SIM110  a loop of C
+        if type(arg) is not str:
+            return False
+    return True
+
+
 class SharedCommands:
     """The part of `Redis` that every command runs through; stands before redis-py's client, which has the commands themselves.
 
@@ -61,7 +69,7 @@ class SharedCommands:
     _large_bytes: int
 
     def _share(self, multiplexer: Multiplexer, callbacks: Any, copies: Copies | None, prefix: str, large_bytes: int) -> None:
-        """Begin anew. callbacks: redis-py's by the command's name; `_plans` is to be cleared when they change. copies: where replies are
+        """Begin anew. callbacks: redis-py's by the command's name; `_replan` is to be called when they change. copies: where replies are
         kept. prefix: before all keys. large_bytes: a packed command that is longer goes alone."""
         self._multiplexer = multiplexer
         self._callbacks = callbacks
@@ -69,6 +77,12 @@ class SharedCommands:
         self._prefix = prefix
         self._large_bytes = large_bytes
         self._plans = {}
+
+    def _replan(self) -> None:
+        """Redis-py's callbacks have changed: look at every command again."""
+        self._plans.clear()
+        if self._copies is not None:
+            self._copies.forget_words()
 
     def get(self, name: Any) -> Any:
         """Return the value of a key, or None: redis-py's method without what it prepares for a cache of its own."""
@@ -83,13 +97,20 @@ class SharedCommands:
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its reply: what every method ends in."""
         self.calls += 1
+        if options:
+            options.pop("keys", None)  # for redis-py's cache
+        listeners = query_ended.listeners
+        words = None if self._copies is None or options or not are_text(args) else args
+        if words is not None and not listeners:
+            copy = self._copies.said(words)  # type: ignore[union-attr]
+            if copy is not None:
+                return copy.given()
         if self._prefix:
             args = prefixed(args, self._prefix)
-        listeners = query_ended.listeners
         started = monotonic() if listeners else 0.0
         failed: Exception | None = None
         try:
-            reply = self._answer(args, options)
+            reply = self._answer(args, options, words)
             return reply if reply is not ALONE else self._answer_alone(args, options)
         except Exception as error:
             self.failures += 1
@@ -106,8 +127,11 @@ class SharedCommands:
         """Return the command with the prefix of the settings before its keys."""
         return prefixed(args, self._prefix) if self._prefix else args
 
-    def _answer(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """Return the reply to a command, or `ALONE`. options: of redis-py's callbacks. Raises redis-py's errors and `DeadlineExceeded`."""
+    def _answer(self, args: tuple[Any, ...], options: dict[str, Any], words: tuple[Any, ...] | None) -> Any:
+        """Return the reply to a command, or `ALONE`. options: of redis-py's callbacks. words: what a copy may be remembered by.
+
+        Raises redis-py's errors and `DeadlineExceeded`.
+        """
         plan = self._plans.get(args[0])
         if plan is None or plan.is_own or plan.may_wait:
             plan = self._plan(args)
@@ -118,13 +142,12 @@ class SharedCommands:
             return ALONE
         raws = None
         if options:
-            options.pop("keys", None)  # for redis-py's cache
             raws = (True,) if NEVER_DECODE in options else None
         try:
             if self._copies is None:
                 reply = self._multiplexer.ask(data, 1, raws, plan.is_read, None, plan.is_pairs and raws is None)
             else:
-                reply = self._answer_beside_copies(plan, args, data, raws)
+                reply = self._answer_beside_copies(plan, args, data, raws, words)
         except OtherThread:
             return ALONE
         if isinstance(reply, Exception):
@@ -158,10 +181,12 @@ class SharedCommands:
             return options[EMPTY_RESPONSE]
         raise error
 
-    def _answer_beside_copies(self, plan: Plan, args: tuple[Any, ...], data: bytes, raws: tuple[bool, ...] | None) -> Any:
+    def _answer_beside_copies(
+        self, plan: Plan, args: tuple[Any, ...], data: bytes, raws: tuple[bool, ...] | None, words: tuple[Any, ...] | None
+    ) -> Any:
         """Read by a copy where there may be one; whatever is written is forgotten before anybody reads it again."""
         if plan.is_kept:
-            return self._kept(args, data, raws)
+            return self._kept(plan, args, data, raws, words)
         if plan.is_read:
             return self._multiplexer.ask(data, 1, raws, True)
         try:
@@ -169,7 +194,9 @@ class SharedCommands:
         finally:
             self.forget_written(args)
 
-    def _kept(self, args: tuple[Any, ...], data: bytes, raws: tuple[bool, ...] | None) -> Any:
+    def _kept(
+        self, plan: Plan, args: tuple[Any, ...], data: bytes, raws: tuple[bool, ...] | None, words: tuple[Any, ...] | None
+    ) -> Any:
         """Return the reply to a read from its copy, or ask for it, so that there is one."""
         copies, shared = self._copies, self._multiplexer
         assert copies is not None
@@ -178,6 +205,8 @@ class SharedCommands:
         name = data if raws is None else data + RAW
         copy = copies.find(name)
         if copy is not None:
+            if words is not None and (plan.callback is None or (plan.is_pairs and type(copy.reply) is dict)):
+                copies.remember(copy, words)
             return copy.given()
         key = copies.key_of(args[1]) if len(args) > 1 and shared.is_tracking() else None
         copy = copies.begin(name, key) if key is not None else None

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from nucleon import App, Cookie, Header, Model, NotFound, Request, Response, SetupError, Unauthorized, green
+from nucleon.app.storing import LONGEST_PATH, PATHS
 from nucleon.redis import Redis
 from nucleon.secret import Secret
 from nucleon.testing import Client, HeldClock, eventually
@@ -196,6 +197,26 @@ def test_a_worker_may_keep_copies_of_its_own_for_a_moment(redis: Redis) -> None:
     assert client.get("/items/9").text == "9" and redis.calls == before
     clock.advance(1)
     assert client.get("/items/9").text == "9" and redis.calls == before + 1
+
+
+def test_any_number_of_paths_and_long_ones_are_kept_apart(redis: Redis) -> None:
+    app, calls = App("a"), []
+    answers = redis.answers(ttl_seconds=60, local_seconds=60)
+
+    @app.get("/{name}", cache=answers)
+    def read(name: str) -> str:
+        calls.append(name)
+        return name
+
+    client = Client(app)
+    names = [f"n{number}" for number in range(PATHS + 5)] + ["x" * (LONGEST_PATH + 9), "x" * (LONGEST_PATH + 8)]
+    for _ in range(2):
+        for name in names[-3:] + names[:3]:
+            assert client.get(f"/{name}").text == name
+    assert len(calls) == 6
+    assert [client.get(f"/{name}").text for name in names] == names
+    assert calls.count("n0") == calls.count(names[-1]) == 1
+    assert "given without asking" in repr(answers)
 
 
 def test_with_redis_away_routes_say_so_or_work_as_they_were_told(redis_server: Any) -> None:

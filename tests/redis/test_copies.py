@@ -8,9 +8,9 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from redis.exceptions import ResponseError
+from redis.exceptions import DataError, ResponseError
 
-from nucleon import green
+from nucleon import green, hooks
 from nucleon.errors import Unavailable
 from nucleon.redis import Redis, Settings
 from nucleon.redis.copies import HEARD_SECONDS
@@ -190,6 +190,61 @@ def test_the_bounds_hold(made: Made) -> None:
     assert not hits(ours, lambda: ours.get("other"))
     copies(ours).clear()
     assert (copies(ours).bytes, copies(ours)._places) == (0, {})
+
+
+def test_the_copy_used_longest_ago_gives_way(made: Made) -> None:
+    ours = made(local_entries=4)
+    uses: list[int] = []
+    for number in [0, 1, 2, 3, 0, 2, 0, 0, 4, 5, 0, 6, 2, 7, 8, 0, 1, 8]:
+        kept = uses[::-1]
+        recent = sorted(set(kept), key=kept.index)[:4]  # the last four different ones
+        assert hits(ours, lambda number=number: ours.get(f"k{number}")) == (number in recent)
+        uses.append(number)
+    assert len(copies(ours)) == 4
+    for forget in (lambda: ours.set("k8", "x"), lambda: ours.set("k6", "x"), lambda: ours.delete("k1", "k0"), lambda: ours.flushall()):
+        forget()
+        ours.ping()  # its reply comes after the notice
+        for number in range(6):
+            assert ours.get(f"k{number}") is ours.get(f"k{number}") is None
+        assert [hits(ours, lambda number=number: ours.get(f"k{number}")) for number in (2, 3, 4, 5, 1)] == [True] * 4 + [False]
+
+
+def test_a_copy_is_found_by_the_same_words_and_told_of_like_every_command(made: Made) -> None:
+    ours = made(prefix="shop:", decode_responses=True)
+    ours.set("1", "one"), ours.hset("h", mapping={"1": "x"})
+    ours.set("True", "yes")
+
+    class Name(str):
+        pass
+
+    for _ in range(3):
+        assert [ours.get(name) for name in ("1", b"1", 1, bytearray(b"1"), Name("1"))] == ["one"] * 5
+        assert [ours.hget("h", "1"), ours.hget("h", 1), ours.hget("h", "1.0"), ours.hget("h", 1.0)] == ["x", "x", None, None]  # type: ignore[arg-type]
+        assert ours.get("True") == "yes"
+        with pytest.raises(DataError):
+            ours.get(True)
+        assert ours.execute_command("GET", "1", NEVER_DECODE=True) == b"one"
+    assert set(copies(ours)._by_words) == {("GET", "1"), ("GET", "True"), ("HGET", "h", "1"), ("HGET", "h", "1.0")}
+    told: list[object] = []
+
+    def listen(**event: object) -> None:
+        told.append((event["resource"], event["statement"], event["error"]))
+
+    calls = ours.calls
+    hooks.query_ended.add(listen)
+    try:
+        assert hits(ours, lambda: ours.get("1"))
+    finally:
+        hooks.query_ended.remove(listen)
+    assert hits(ours, lambda: ours.get("1"))
+    assert (told, ours.calls, ours.failures) == ([("redis", "GET", None)], calls + 2, 0)
+
+    ours.set_response_callback("GET", lambda reply: f"<{reply}>")
+    assert [ours.get("1") for _ in range(3)] == ["<one>"] * 3
+    ours.set("1", "two")
+    assert [ours.get("1") for _ in range(3)] == ["<two>"] * 3
+    copies(ours).clear()
+    assert (len(copies(ours)), copies(ours)._by_words, copies(ours)._oldest, copies(ours)._newest) == (0, {}, None, None)
 
 
 def test_who_changes_a_reply_changes_no_copy(made: Made) -> None:

@@ -1,0 +1,1 @@
+cpdef long long thread_number() noexcept
