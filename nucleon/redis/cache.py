@@ -32,6 +32,8 @@ AWAY = Entry(b"")
 REPLY_AROUND_BYTES = 1024
 """What a reply has around a value."""
 
+PLAIN: tuple[Any, ...] = (str, bytes, int, float, bool)
+
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.005, 0.25  # of the one greenlet per worker that waits for another worker's load
 
 
@@ -68,12 +70,14 @@ class Keeping:
 class _Flight(Generic[T]):
     """One load under way, and those who wait for it. head: of what was under the key when it began."""
 
-    __slots__ = ("error", "head", "landed", "trace", "value")
+    __slots__ = ("data", "error", "head", "landed", "trace", "value", "waiting")
 
     def __init__(self, head: bytes) -> None:
         self.head = head
         self.landed = green.Event()
         self.value: tuple[T] | None = None
+        self.waiting = 0
+        self.data: bytes | None = None  # the value encoded, for those who wait
         self.error: Exception | None = None
         self.trace: TracebackType | None = None
 
@@ -107,6 +111,8 @@ class Cache(Generic[T]):
         self._clock = clock
         self._encoder = encoding.Encoder()
         self._decoder = encoding.Decoder(kind)
+        struct = getattr(kind, "__struct_config__", None)
+        self._is_immutable = kind in PLAIN or (struct is not None and struct.frozen)
         self._flights: dict[str, _Flight[T]] = {}
         self._refreshing: set[str] = set()
         self._retrying: set[str] = set()
@@ -185,11 +191,12 @@ class Cache(Generic[T]):
             if flight is None or flight.head != entry.head:  # began before an invalidation that we have seen: too old for us
                 self.misses += 1
                 return self._fly(place, load, entry)
+            flight.waiting += 1
             flight.landed.wait()
             if flight.value is not None:
-                return flight.value[0]
+                return self._value_of(flight, flight.value)
             if flight.error is not None:
-                raise flight.error.with_traceback(flight.trace)  # without that of the others who raise it
+                raise _again(flight.error).with_traceback(flight.trace)  # without that of the others who raise it
 
     def shown(self, copy: Copy) -> T | None:
         """Return the value in a copy of what is under a key, while it is fresh. It is decoded once: nobody may change it."""
@@ -246,6 +253,8 @@ class Cache(Generic[T]):
         try:
             value = self._load_alone(place, load, entry)
             flight.value = (value,)
+            if flight.waiting and not self._is_immutable:
+                flight.data = self._encoder.encode(value)
             return value
         except Exception as error:
             stale = self._stale_for(error, entry)
@@ -259,6 +268,11 @@ class Cache(Generic[T]):
             if self._flights.get(place) is flight:
                 del self._flights[place]
             flight.landed.set()
+
+    def _value_of(self, flight: _Flight[T], value: tuple[T]) -> T:
+        """Return the value for one who waited: what he changes in it, the others must not see."""
+        own = None if flight.data is None else self._decoded(Entry(flight.head, "v", 0.0, flight.data))
+        return value[0] if own is None else own[0]
 
     def _load_alone(self, place: str, load: Callable[[], T], entry: Entry) -> T:
         """Load when no other worker does; else wait for its value, and load when it gives up."""
@@ -388,6 +402,16 @@ class Cache(Generic[T]):
             f"<Cache {self._pattern.text!r} for {self.keeping.ttl_seconds:g} s: {self.hits} hits, {self.misses} misses, "
             f"{self.stale} stale, {len(self._flights)} loading, {len(self._refreshing)} refreshing>"
         )
+
+
+def _again(error: Exception) -> Exception:
+    """Return an error for one more who waited: a problem is his own, since its header fields are changed on the way out."""
+    if not isinstance(error, Problem):
+        return error
+    own = type(error).__new__(type(error), *error.args)
+    own.__dict__.update(error.__dict__)
+    own.__cause__, own.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return own
 
 
 def _is_over() -> bool:

@@ -7,12 +7,13 @@ compares what is wanted with what it has asked for. So nobody can be killed in t
 import logging
 import random
 import secrets
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from nucleon import green
 from nucleon.errors import DeadlineExceeded, SetupError, Unavailable
@@ -35,12 +36,20 @@ class Client(Commands, Protocol):
 class _Place:
     """A channel or pattern that somebody wants."""
 
-    __slots__ = ("confirmed", "has_gap", "subscribers")
+    __slots__ = ("confirmed", "has_gap", "refusal", "subscribers")
 
     def __init__(self) -> None:
         self.subscribers: set[Subscription[Any]] = set()
         self.confirmed = green.Event()
         self.has_gap = False
+        self.refusal: NoPermissionError | None = None
+
+    def refuse(self, refusal: NoPermissionError) -> None:
+        """Tell who waits for the confirmation, and end who had it before."""
+        self.refusal = refusal
+        self.confirmed.set()
+        for subscription in tuple(self.subscribers):
+            subscription.end()
 
 
 class Hub:
@@ -61,7 +70,8 @@ class Hub:
         self._control = ""
         self._places: dict[Name, _Place] = {}
         self._asked: set[Name] = set()
-        self._unconfirmed: dict[Name, int] = {}  # how often asked for and not yet confirmed
+        self._questions: deque[Name] = deque()  # asked for and not yet confirmed, in order
+        self._unconfirmed: dict[Name, int] = {}  # how often each is among them
         self._keeper: green.Greenlet[..., Any] | None = None
         self._is_nudged = False
         self.is_connected = False
@@ -76,7 +86,8 @@ class Hub:
     ) -> Subscription[Message]:
         """Return what is published to these channels from now on: when this returns, Redis has confirmed.
 
-        Raises `Unavailable` when Redis does not confirm in time, `DeadlineExceeded` at the deadline.
+        Raises `Unavailable` when Redis does not confirm in time, `DeadlineExceeded` at the deadline, redis-py's `NoPermissionError` when
+        the ACL of the user does not have the channel, or those of the hub (`nucleon:hub:*`).
         """
         names = [("channel", channel) for channel in channels]
         return self.join(names, _as_it_is, maximum=maximum, maximum_bytes=maximum_bytes, overflow=overflow)
@@ -107,6 +118,8 @@ class Hub:
                     self._nudge()
                 if not place.confirmed.wait(self.PATIENCE_SECONDS):
                     raise Unavailable("Redis did not confirm the subscription")
+                if place.refusal is not None:
+                    raise place.refusal.with_traceback(None)
         except BaseException:
             subscription.close()
             raise
@@ -147,8 +160,10 @@ class Hub:
             try:
                 with self._client.raw_pubsub() as pubsub:
                     self._serve(pubsub)
-                if not self._places:  # nobody came while the connection was given back
-                    return
+            except NoPermissionError as error:
+                log.error("the hub may not hear its own channel: the ACL of the user needs &nucleon:hub:* (%s)", error)
+                for place in list(self._places.values()):
+                    place.refuse(error)
             except (Unavailable, DeadlineExceeded, RedisError) as error:
                 log.warning("the hub has lost Redis: %s (%s)", error, type(error).__name__)
             except Exception:
@@ -156,11 +171,14 @@ class Hub:
             finally:
                 was_connected, self.is_connected = self.is_connected, False
                 self._lose()
+            if not self._places:  # nobody came while the connection was given back
+                return
             pause = 0.02 if was_connected else min(pause * 2, self.LONGEST_PAUSE_SECONDS)
             green.sleep(pause * random.uniform(0.5, 1))
 
     def _lose(self) -> None:
         self._asked.clear()
+        self._questions.clear()
         self._unconfirmed.clear()
         self._is_nudged = False
         for name, place in list(self._places.items()):
@@ -177,7 +195,13 @@ class Hub:
         is_asked, taken = False, 0
         while True:
             self._reconcile(pubsub)
-            message = pubsub.get_message(timeout=self.TICK_SECONDS)
+            try:
+                message = pubsub.get_message(timeout=self.TICK_SECONDS)
+            except NoPermissionError as error:
+                if not self._questions:
+                    raise
+                self._refuse(pubsub, error)
+                continue
             now = monotonic()
             if self._places:
                 wanted = now
@@ -206,13 +230,15 @@ class Hub:
         self._asked.difference_update(left)
         for name in left:
             del self._places[name]
-        for name in joined:
+        for number, name in enumerate(joined, 1):
             self._unconfirmed[name] = self._unconfirmed.get(name, 0) + 1
-        for ask, names, kind in (
-            (pubsub.subscribe, joined, "channel"), (pubsub.psubscribe, joined, "pattern"),
-            (pubsub.unsubscribe, left, "channel"), (pubsub.punsubscribe, left, "pattern"),
-        ):  # fmt: skip
-            texts = [text for one, text in names if one == kind]
+            self._questions.append(name)
+            kind, text = name
+            (pubsub.subscribe if kind == "channel" else pubsub.psubscribe)(text)  # each alone: one may be refused
+            if number % self.MESSAGES_IN_A_TURN == 0:
+                green.sleep(0)
+        for ask, kind in (pubsub.unsubscribe, "channel"), (pubsub.punsubscribe, "pattern"):
+            texts = [text for one, text in left if one == kind]
             if texts:
                 ask(*texts)
 
@@ -233,22 +259,38 @@ class Hub:
         if name == ("channel", self._control):
             if self.is_connected:  # a second time: the client below has connected again by itself
                 self._gap_everywhere()
+                self._questions.clear()
                 self._unconfirmed.clear()
             self.reconnects += 1
             self.is_connected = True
             return
-        to_come = self._unconfirmed.pop(name, 1) - 1
-        if to_come > 0:  # this one is of a question before the channel was left and asked for again
-            self._unconfirmed[name] = to_come
-            return
+        if self._questions and self._questions[0] == name:
+            self._questions.popleft()
         place = self._places.get(name)
-        if place is None or name not in self._asked:
+        if not self._is_last_answer(name) or place is None or name not in self._asked:
             return
         if place.has_gap:
             place.has_gap = False
             for subscription in tuple(place.subscribers):
                 subscription.put_gap()
         place.confirmed.set()
+
+    def _refuse(self, pubsub: Any, error: NoPermissionError) -> None:
+        """The first of what was asked for may not be heard: who wanted it is told, nobody else notices."""
+        name = self._questions.popleft()
+        if not self._is_last_answer(name) or name not in self._asked:
+            return
+        self._asked.discard(name)
+        self._places.pop(name).refuse(error)
+        kind, text = name
+        (pubsub.unsubscribe if kind == "channel" else pubsub.punsubscribe)(text)  # so that redis-py does not ask again when it reconnects
+
+    def _is_last_answer(self, name: Name) -> bool:
+        """Count an answer. False: it is to a question before the channel was left and asked for again."""
+        to_come = self._unconfirmed.pop(name, 1) - 1
+        if to_come > 0:
+            self._unconfirmed[name] = to_come
+        return to_come <= 0
 
     def _gap_everywhere(self) -> None:
         for place in self._places.values():

@@ -32,6 +32,10 @@ class KeyPattern:
 
 
 def escaped(value: object) -> str:
-    """Return a value as a part of a name."""
+    """Return a value as a part of a name. Raises TypeError for an object that has no text of its own."""
     text = str(value)
-    return text if text.isalnum() else text.translate(ESCAPED)
+    if text.isalnum():
+        return text
+    if " at 0x" in text and not isinstance(value, str):  # a place in memory, where another object may be next
+        raise TypeError(f"a {type(value).__name__} has no text of its own for a name: give its id, or what tells it from others")
+    return text.translate(ESCAPED)

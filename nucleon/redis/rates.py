@@ -14,7 +14,7 @@ from typing import Any, Literal
 from nucleon import green
 from nucleon.errors import DeadlineExceeded, SetupError, TooManyRequests, Unavailable
 from nucleon.redis.measures import check_counts, check_seconds, wrong_count
-from nucleon.redis.patterns import ESCAPED
+from nucleon.redis.patterns import escaped
 from nucleon.redis.scripts import Commands, Script
 
 log = logging.getLogger("nucleon.redis")
@@ -111,7 +111,7 @@ class Rate:
         if cost > self.burst:
             raise ValueError(f"rate {self.name!r}: a cost of {cost} is above burst ({self.burst}) and would never be allowed")
         now = -1 if self._clock is None else round(self._clock() * 1_000_000)
-        place = f"rate:{self.name.translate(ESCAPED)}:{str(key).translate(ESCAPED)}"
+        place = self._place(key)
         if monotonic() < self._ask_again_at:
             return self._unasked(Unavailable("Redis is not available"))
         try:
@@ -142,7 +142,10 @@ class Rate:
 
     def reset(self, key: object = "") -> None:
         """Give a key its whole allowance back. Raises `Unavailable`."""
-        self._commands.execute_command("DEL", f"rate:{self.name.translate(ESCAPED)}:{str(key).translate(ESCAPED)}")
+        self._commands.execute_command("DEL", self._place(key))
+
+    def _place(self, key: object) -> str:
+        return f"rate:{escaped(self.name)}:{escaped(key)}"
 
     def _verdict(self, allowed: int, ahead: int, wait: int) -> Verdict:
         remaining = max(0, (self._interval * self.burst - ahead) // self._interval)

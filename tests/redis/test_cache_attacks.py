@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import gevent
@@ -166,3 +167,60 @@ def test_the_waiters_of_a_killed_process_load_themselves(redis: Redis, caplog: p
     with caplog.at_level(logging.WARNING):
         assert texts.get_or(lambda id: "mine", id=1) == "mine"
     assert texts.get(id=1) == "mine" and not redis.exists("{text:1}:load")
+
+
+@dataclass
+class Basket:
+    names: list[str]
+
+
+def test_who_waited_for_the_same_load_gets_a_value_of_his_own(redis: Redis) -> None:
+    baskets = redis.of(Basket, "basket:{id}", ttl_seconds=60)
+
+    def load(id: int) -> Basket:
+        green.sleep(0.05)
+        return Basket(["apple"])
+
+    def change(name: str) -> list[str]:
+        basket = baskets.get_or(load, id=1)
+        basket.names.append(name)
+        green.sleep(0.01)
+        return basket.names
+
+    changing = [green.spawn(change, name) for name in "abc"]
+    assert [one.get(timeout=5) for one in changing] == [["apple", name] for name in "abc"]
+    assert baskets.loads == 1
+
+
+def test_who_waited_for_a_load_that_failed_gets_a_problem_of_his_own(redis: Redis) -> None:
+    class NoSuch(NotFound):
+        number: int
+
+    def absent(id: int) -> str:
+        green.sleep(0.05)
+        raise NoSuch("no such text", number=id)
+
+    def ask(name: str) -> str:
+        with pytest.raises(NoSuch, match="no such text") as raised:
+            texts.get_or(absent, id=1)
+        raised.value.headers = {**raised.value.headers, "Who": name}
+        green.sleep(0.01)
+        assert raised.value.number == 1
+        return raised.value.headers["Who"]
+
+    texts = texts_on(redis)
+    asking = [green.spawn(ask, name) for name in "abc"]
+    assert [one.get(timeout=5) for one in asking] == ["a", "b", "c"]
+    assert texts.loads == 1
+
+
+def test_an_object_without_a_text_of_its_own_is_no_part_of_a_key(redis: Redis) -> None:
+    """`<User object at 0x7f...>` names a place in memory, where another user may be next."""
+
+    class User:
+        pass
+
+    for make in (lambda user: texts_on(redis).key(id=user), lambda user: redis.rate("a", 1, per_seconds=1).take(user)):
+        with pytest.raises(TypeError, match="its id"):
+            make(User())
+    assert texts_on(redis).key(id="seen at 0x10") == "text:seen at 0x10"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from redis.exceptions import NoPermissionError
 
 from nucleon import Model, green
 from nucleon.errors import SetupError
@@ -173,3 +174,53 @@ def test_an_old_confirmation_is_not_taken_for_a_new_one(redis_server: Any) -> No
                 assert [heard.get(0.5) for _ in range(100)] == [Message("a", b"%d" % number) for number in range(100)]
         far.stop()
         near.stop()
+
+
+def user_with(admin: Redis, url: str, *channels: str) -> Redis:
+    admin.acl_setuser(
+        "app", enabled=True, nopass=True, commands=["+@all"], keys=["*"], channels=list(channels), reset_channels=True
+    )
+    return Redis(url=Secret(url.replace("unix://", "unix://app:any@")))
+
+
+def test_a_channel_that_the_user_may_not_hear_is_refused_and_cuts_nobody_off(redis_server: Any) -> None:
+    admin = Redis(url=Secret(redis_server.url))
+    redis = user_with(admin, redis_server.url, "nucleon:hub:*", "mine*")
+    hub = redis.hub()
+    with hub.subscribe("mine") as heard:
+        asking = [green.spawn(hub.subscribe, name) for name in ("secret", "mine too")]
+        with pytest.raises(NoPermissionError):
+            asking[0].get(timeout=5)
+        with asking[1].get(timeout=5) as too, pytest.raises(NoPermissionError):
+            hub.psubscribe("*")
+        with pytest.raises(NoPermissionError):
+            hub.subscribe("secret")
+        admin.publish("mine", "x")
+        assert heard.get(5) == Message("mine", b"x")
+    assert too.received == 0
+    assert (hub.reconnects, hub._questions, hub._unconfirmed) == (1, type(hub._questions)(), {})
+    redis.stop()
+    admin.stop()
+
+
+def test_a_user_who_may_not_hear_the_hub_itself_is_told_at_once(redis_server: Any, caplog: pytest.LogCaptureFixture) -> None:
+    admin = Redis(url=Secret(redis_server.url))
+    redis = user_with(admin, redis_server.url, "mine")
+    with pytest.raises(NoPermissionError):
+        redis.hub().subscribe("mine")
+    assert "&nucleon:hub:*" in caplog.text
+    admin.acl_setuser("app", enabled=True, channels=["*"])
+    with redis.hub().subscribe("mine"):
+        assert admin.publish("mine", "x") == 1
+    redis.stop()
+    admin.stop()
+
+
+def test_hundreds_of_channels_are_heard_again_after_a_lost_connection(redis: Redis) -> None:
+    hub = redis.hub()
+    many = [hub.subscribe(f"channel {number}") for number in range(300)]
+    redis.client_kill_filter(_type="pubsub")
+    assert {one.get(10) for one in many} == {Gap()}
+    for number, one in enumerate(many):
+        redis.publish(f"channel {number}", number)
+        assert one.get(5) == Message(f"channel {number}", b"%d" % number)
