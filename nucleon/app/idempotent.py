@@ -125,7 +125,7 @@ def _repeated(begun: Begun) -> Response:
         raise KeyReused("this Idempotency-Key belongs to a request with another content; take a new one")
     kept = begun.kept
     if kept.body is None:
-        raise Conflict("this was done when it was asked for first; its answer was too large to be kept")
+        raise Conflict("this was done when it was asked for first; its answer was not kept (it was too large)")
     return Response(kept.body, kept.status, [*kept.headers, ("Idempotent-Replayed", "true")])
 
 

@@ -298,9 +298,13 @@ class Cache(Generic[T]):
         milliseconds = round(self.keeping.load_seconds * 1000)
         try:
             return claimed(CLAIM.run(self._commands, [place, claim_key(place)], entry.head, token, milliseconds, raw=True))
-        except Unavailable:
+        except Unavailable:  # it may be ours without our knowing
+            spawn_apart(self._release, place, token)
             if self.keeping.when_away == "load":
                 return "away", b""
+            raise
+        except BaseException:
+            self._release(place, token)  # killed or out of time while the reply was on its way
             raise
 
     def _load_claimed(self, place: str, load: Callable[[], T], head: bytes, token: str) -> T:
@@ -322,8 +326,11 @@ class Cache(Generic[T]):
             return value
         finally:
             if is_held:
-                with suppress(Unavailable, DeadlineExceeded), grace():  # else it ends by itself after load_seconds
-                    RELEASE.run(self._commands, [claim_key(place)], token)
+                self._release(place, token)
+
+    def _release(self, place: str, token: str) -> None:
+        with suppress(Unavailable, DeadlineExceeded), grace():  # else it ends by itself after load_seconds
+            RELEASE.run(self._commands, [claim_key(place)], token)
 
     def _store(self, place: str, token: str, head: bytes, stored: tuple[bytes, int]) -> bool:
         """Store and give the claim back. False: Redis is away; the value is good, though the next one has to load it again."""

@@ -48,15 +48,19 @@ class Consumption(Generic[T]):
         end = monotonic() + within_seconds
         self.group.stopping = True
         self._freed.set()
-        reader.join(within_seconds)
-        reader.kill()
-        while self._running and (left := end - monotonic()) > 0:
-            self._freed.clear()
-            self._freed.wait(left)
-        unfinished = tuple(self._running)
-        for one in unfinished:
-            one.kill()
-        toucher.kill()
+        try:
+            reader.join(within_seconds)
+            reader.kill()
+            while self._running and (left := end - monotonic()) > 0:
+                self._freed.clear()
+                self._freed.wait(left)
+            unfinished = tuple(self._running)
+            for one in unfinished:
+                one.kill()
+            toucher.kill()
+        finally:
+            for one in (reader, toucher, *self._running):
+                one.kill(block=False)  # whoever stops may be killed or out of time: nothing goes on behind him
         self.group.leave()
         return len(unfinished)
 

@@ -69,8 +69,17 @@ return stored
 """)
 """Store what was loaded unless the key changed, and end the claim. KEYS value, claim; ARGV head seen, bytes, milliseconds, token."""
 
-INVALIDATE = Script("redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return redis.call('DEL', KEYS[2])")
-"""Mark as invalidated and end the claim of a load that began before. KEYS value, claim; ARGV mark, milliseconds."""
+INVALIDATE = Script("""
+local marked = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('DEL', KEYS[2])
+if marked.err then
+  redis.call('DEL', KEYS[1])
+  if string.sub(marked.err, 1, 3) ~= 'OOM' then return marked end
+end
+return 1
+""")
+"""Mark as invalidated and end the claim of a load that began before; without memory for the mark, delete. KEYS value, claim; ARGV mark,
+milliseconds."""
 
 
 def claim_key(place: str) -> str:

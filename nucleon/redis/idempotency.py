@@ -16,6 +16,7 @@ from nucleon.errors import DeadlineExceeded, Unavailable
 from nucleon.redis.grace import grace, spawn_apart
 from nucleon.redis.measures import check_counts, check_seconds
 from nucleon.redis.scripts import RELEASE, Commands, Script
+from nucleon.redis.unreadable import UNREADABLE
 
 log = logging.getLogger("nucleon.redis")
 
@@ -38,7 +39,7 @@ return 1
 
 
 class Kept(msgspec.Struct, frozen=True, array_like=True):
-    """An answer: status, header fields, body. body None: it was too large to keep."""
+    """An answer: status, header fields, body. body None: it was too large to keep, or cannot be read any more."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -108,7 +109,7 @@ class Idempotency:
             self.refused += 1
             return Begun("running")
         self.replayed += 1
-        return Begun("done", msgspec.msgpack.decode(found[17:], type=Kept))
+        return Begun("done", _kept_from(found[17:]))
 
     def finish(self, begun: Begun, status: int, headers: list[tuple[str, str]], body: bytes | None) -> None:
         """Keep the answer of the first request; body None: only that it was given.
@@ -163,3 +164,9 @@ class Idempotency:
         )
 
 
+def _kept_from(data: bytes) -> Kept:
+    """Read an answer; of one that cannot be read (another release wrote it) is known that it was given."""
+    try:
+        return msgspec.msgpack.decode(data, type=Kept)
+    except UNREADABLE:
+        return Kept(200, [], None)

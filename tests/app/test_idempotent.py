@@ -265,3 +265,13 @@ def test_routes_that_cannot_keep_an_answer_are_refused_at_start_up(redis: Redis)
     assert "the app has 0" in str(caught.value)
     with pytest.raises(TypeError, match="idempotent= is True or"):
         app.post("/x", idempotent="yes")  # type: ignore[arg-type]
+
+
+def test_a_kept_answer_that_cannot_be_read_is_said_to_be_done(redis: Redis) -> None:
+    shop = Shop(redis)
+    assert shop.pay().status == 201
+    key = redis.keys("idempotent:*")[0]
+    redis.set(key, redis.get(key)[:17] + b"of another release")
+    answer = shop.pay()
+    assert answer.status == 409 and "was done" in answer.text
+    assert shop.payments == [5]

@@ -7,6 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
+from killing import killed_at_switch
 
 from nucleon import green
 from nucleon.errors import DeadlineExceeded, NotFound, SetupError
@@ -224,3 +225,27 @@ def test_an_object_without_a_text_of_its_own_is_no_part_of_a_key(redis: Redis) -
         with pytest.raises(TypeError, match="its id"):
             make(User())
     assert texts_on(redis).key(id="seen at 0x10") == "text:seen at 0x10"
+
+
+def test_a_reader_killed_at_any_wait_holds_no_other_worker_off(redis: Redis, redis_url: str) -> None:
+    other = Redis(url=Secret(redis_url))
+    switch, is_over = 1, False
+    while not is_over:
+        here, there = (client.of(str, f"text {switch}:{{id}}", ttl_seconds=60) for client in (redis, other))
+        is_over = killed_at_switch(switch, lambda here=here: here.get_or(lambda id: green.sleep(0.001) or "read", id=1))
+        assert not here._flights
+        with green.deadline(5):  # half of load_seconds
+            assert there.get_or(lambda id: "read", id=1) == "read"
+        switch += 1
+    assert switch > 4
+    other.stop()
+
+
+def test_an_invalidation_needs_no_memory(redis_server: Any) -> None:
+    redis = Redis(url=Secret(redis_server.url))
+    texts = texts_on(redis)
+    texts.put("old", id=1)
+    redis.config_set("maxmemory", "1")
+    texts.invalidate(id=1)
+    assert texts.get(id=1) is None
+    redis.stop()

@@ -121,3 +121,21 @@ def test_a_consumer_killed_at_any_wait_leaves_its_entry_to_others(orders: Stream
     eventually(lambda: handled == set(range(1, switch)))
     rest.stop()
     assert switch > 5
+
+
+def test_nothing_goes_on_when_the_one_who_stops_a_consumption_is_killed(orders: Stream[Placed]) -> None:
+    orders.add(Placed(1))
+    group, never = quick(orders), green.Event()
+    consumption = Consumption(group, lambda order: never.wait()).start()
+    eventually(lambda: group._in_hand)
+    toucher, running = consumption._toucher, tuple(consumption._running)
+    assert toucher is not None and len(running) == 1
+    stopping = green.spawn(consumption.stop, 30)
+    eventually(lambda: consumption._reader is None)
+    stopping.kill()
+    eventually(lambda: toucher.dead and running[0].dead)
+    assert not group._in_hand
+    handled: list[int] = []
+    other = Consumption(quick(orders), lambda order: handled.append(order.number)).start()
+    eventually(lambda: handled == [1])
+    other.stop()
