@@ -5,7 +5,7 @@ from nucleon.redis.calls cimport Call, CallQueue
 from nucleon.redis.replies cimport Replies
 
 cdef int ANSWERED, LATE, LOST, TOO_LARGE, UNSENT, WAITING
-cdef int MOST_UNSENT
+cdef int WRITE_COMMANDS, WRITE_REPLIES
 cdef object NOBODY, _to, _deadline
 
 cdef class Link(Turn):
@@ -17,7 +17,7 @@ cdef class Link(Turn):
     cdef public bytearray buffer
     cdef public list out
     cdef public bint is_lost, is_retired, is_scheduled, is_blocked, is_clean, is_inside, is_plain, is_text
-    cdef public Py_ssize_t reply_bytes, most_calls, most_bytes, reserved, reserved_bytes, unsent, bytes, partial, kept
+    cdef public Py_ssize_t reply_bytes, most_calls, most_bytes, reserved, reserved_bytes, unsent, bytes, partial, kept, typical
     cdef public double patience, received_at, timer_at
 
     cpdef bint has_room(self, Py_ssize_t size) except -1
@@ -29,10 +29,11 @@ cdef class Link(Turn):
     cpdef bint is_stuck(self) except -1
     @cython.locals(out=list, sent=Py_ssize_t)
     cpdef object send_out(self)
+    cpdef bint is_worth_a_write(self) except -1
     cpdef object flush(self)
     @cython.locals(count=Py_ssize_t, start=Py_ssize_t, first=Call)
     cpdef object readable(self)
-    @cython.locals(start=Py_ssize_t, call=Call, calls=CallQueue, replies=Replies)
+    @cython.locals(start=Py_ssize_t, before=Py_ssize_t, read=Py_ssize_t, call=Call, calls=CallQueue, replies=Replies)
     cpdef Py_ssize_t take_plain(self, Py_ssize_t count) except -1
     @cython.locals(call=Call, calls=CallQueue, thread=Thread, before=Turn)
     cpdef object drain(self)

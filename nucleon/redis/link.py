@@ -35,7 +35,7 @@ _deadline = deadline_at.get
 
 AGAIN = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
 READ_BYTES = 65536
-MOST_UNSENT = 16  # so many commands are worth a write of their own: the server works on them while others are collected
+WRITE_COMMANDS, WRITE_REPLIES = 16, 16384  # so many commands, and octets of replies to them, are worth a write while others are collected
 KEPT_BYTES = 16384  # a reply that is not here whole is kept up to this size, until it is; hiredis collects what is larger
 STUCK_BYTES = 65536  # a reply that is this long and not complete keeps others waiting: they take another connection
 GLANCE_SECONDS = 0.005  # a connection idle for longer may have been closed meanwhile: looked at before it is used
@@ -103,6 +103,7 @@ class Link(Turn):
         self.is_plain = is_text is not None
         self.is_text = bool(is_text)
         self.unsent = self.bytes = self.partial = 0
+        self.typical = 0  # octets of a reply, by those read together last
         self.received_at = monotonic()
         self.timer: Any = None
         self.timer_at = FOREVER
@@ -159,7 +160,7 @@ class Link(Turn):
         if ends < self.timer_at:
             self.arm(ends, monotonic())  # `now` is older when a connection, or room, was waited for
         turn = self.thread.turn
-        if (is_idle and (turn is None or not turn.others_follow())) or self.unsent >= MOST_UNSENT:
+        if self.is_worth_a_write() or (is_idle and (turn is None or not turn.others_follow())):
             self.send_out()
         elif not self.is_scheduled:
             self.is_scheduled = True
@@ -193,6 +194,10 @@ class Link(Turn):
     def is_stuck(self) -> bool:
         """Whether a large reply is on its way, so that others had better take another connection."""
         return self.partial > STUCK_BYTES
+
+    def is_worth_a_write(self) -> bool:
+        """Whether what is collected keeps the server busy while we collect more: replies are large, by those that came last."""
+        return self.unsent >= WRITE_COMMANDS and self.unsent * self.typical >= WRITE_REPLIES
 
     def flush(self) -> None:
         """Write what is collected; what the socket does not take is written when it can."""
@@ -288,6 +293,7 @@ class Link(Turn):
         Nobody is woken yet: what runs then may read into the buffer. A reply that is not here whole stays in the buffer when it is small.
         """
         start, calls, replies = 0, self.calls, self.replies
+        before, read = calls.count, 0
         while start < count:
             call = calls.first
             if call is None or not call.is_plain:
@@ -299,13 +305,15 @@ class Link(Turn):
                     self.buffer[: self.kept] = self.buffer[start:count]
                     start = count
                 break
-            start = replies.end
+            read = start = replies.end
             calls.popleft()
             self.bytes -= call.size
             if call.fate == WAITING:
                 call.reply = reply
                 call.fate = ANSWERED
                 self.ready.append(call)
+        if calls.count < before:
+            self.typical = read // (before - calls.count)
         return start
 
     def drain(self) -> None:

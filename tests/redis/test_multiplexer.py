@@ -89,16 +89,18 @@ def test_no_greenlet_ever_gets_the_reply_of_another_one_when_greenlets_are_kille
     assert redis._multiplexer.opened == 1
 
 
-@pytest.mark.parametrize(("count", "writes"), [(12, [1, 11]), (40, [1, 16, 16, 7])])
-def test_commands_of_one_turn_leave_together_and_many_in_a_few_writes(redis: Redis, count: int, writes: list[int]) -> None:
-    redis.ping()
+@pytest.mark.parametrize(("size", "writes"), [(10, [1, 39]), (1000, [1, 17, 17, 5])])
+def test_commands_of_one_turn_leave_together_and_for_large_replies_in_a_few_writes(redis: Redis, size: int, writes: list[int]) -> None:
+    texts = [f"{n:0{size}}" for n in range(40)]
+    redis.echo(texts[0])  # type: ignore[no-untyped-call]
     link = redis._multiplexer.links[0]
     written: list[int] = []
     send = link.send
     link.send = lambda data: written.append(data.count(b"ECHO")) or send(data)  # type: ignore[func-returns-value]
-    done = [green.spawn(redis.echo, f"{n}") for n in range(count)]
-    assert [one.get() for one in done] == [f"{n}".encode() for n in range(count)]
+    done = [green.spawn(redis.echo, text) for text in texts]
+    assert [one.get() for one in done] == [text.encode() for text in texts]
     assert written == writes  # the first finds the connection idle and leaves at once; the server works while others are collected
+
 
 def test_greenlets_whose_replies_came_together_go_on_one_after_the_other_and_ask_again_in_one_write(redis: Redis) -> None:
     """A busy service: what runs goes on to the next one that can, and the hub sends what all of them ask."""
