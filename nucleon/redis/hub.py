@@ -69,6 +69,7 @@ class Hub:
         self._client = client
         self._control = ""
         self._places: dict[Name, _Place] = {}
+        self._changed: dict[Name, None] = {}  # wanted or left since the keeper looked; in order
         self._asked: set[Name] = set()
         self._questions: deque[Name] = deque()  # asked for and not yet confirmed, in order
         self._unconfirmed: dict[Name, int] = {}  # how often each is among them
@@ -109,6 +110,7 @@ class Hub:
             read, lambda: self._leave(names, subscription), maximum=maximum, maximum_bytes=maximum_bytes, overflow=overflow
         )
         places = [self._places.setdefault(name, _Place()) for name in names]
+        self._changed.update(dict.fromkeys(names))
         for place in places:
             place.subscribers.add(subscription)
         try:
@@ -140,7 +142,9 @@ class Hub:
             if place is not None:
                 place.subscribers.discard(subscription)
                 if not place.subscribers and name not in self._asked:
-                    del self._places[name]  # else the keeper unsubscribes first
+                    del self._places[name]
+                elif not place.subscribers:
+                    self._changed[name] = None  # the keeper unsubscribes first
 
     def _begin(self) -> None:
         if self._keeper is None or self._keeper.dead:
@@ -186,6 +190,7 @@ class Hub:
             place.confirmed.clear()
             if not place.subscribers:
                 del self._places[name]
+        self._changed = dict.fromkeys(self._places)
 
     def _serve(self, pubsub: Any) -> None:
         """Carry messages until nobody subscribes any more. Raises when the connection is lost."""
@@ -223,8 +228,11 @@ class Hub:
         if not self.is_connected:
             return  # what is wanted is asked for after the control channel is confirmed
         self._is_nudged = False
-        joined = [name for name in self._places if name not in self._asked]
-        left = [name for name in self._asked if not self._places[name].subscribers]
+        if not self._changed:
+            return
+        changed, self._changed = self._changed, {}
+        joined = [name for name in changed if name in self._places and name not in self._asked]
+        left = [name for name in changed if name in self._asked and not self._places[name].subscribers]
         # noted before it is asked: a question may wait for a slow server, and who comes or goes meanwhile is seen the next time
         self._asked.update(joined)
         self._asked.difference_update(left)

@@ -224,3 +224,22 @@ def test_hundreds_of_channels_are_heard_again_after_a_lost_connection(redis: Red
     for number, one in enumerate(many):
         redis.publish(f"channel {number}", number)
         assert one.get(5) == Message(f"channel {number}", b"%d" % number)
+
+
+def test_a_message_costs_no_look_at_all_the_other_channels(redis: Redis) -> None:
+    class Counted(dict):  # type: ignore[type-arg]
+        looks = 0
+
+        def __iter__(self) -> Any:
+            Counted.looks += 1
+            return super().__iter__()
+
+    hub = redis.hub()
+    many = [hub.subscribe(f"channel {number}") for number in range(20)]
+    hub._places = Counted(hub._places)
+    with redis.pipeline(transaction=False) as pipeline:
+        for number in range(100):
+            pipeline.publish("channel 3", number)
+        pipeline.execute()
+    assert [heard.data for heard in (many[3].get(5) for _ in range(100)) if isinstance(heard, Message)] == [b"%d" % n for n in range(100)]
+    assert Counted.looks == 0
