@@ -7,7 +7,6 @@ cdef dict _STATUSES
 cdef tuple _DEFAULT_AUTHORITY
 
 @cython.final
-@cython.freelist(8)
 cdef class Start(Response):
     cdef public dict _environ
     cdef public str _id

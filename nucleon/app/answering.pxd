@@ -6,7 +6,6 @@ from nucleon.binding.filling cimport Plan
 from nucleon.message.request cimport Request
 from nucleon.message.response cimport Response
 
-@cython.freelist(8)
 cdef class Passage:
     cdef object _answer
     cdef Plan _plan

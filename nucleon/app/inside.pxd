@@ -1,8 +1,6 @@
 # C types for a request that auth has let in; the code itself is in inside.py, and runs without this file.
-import cython
 from nucleon.message.request cimport Request
 
-@cython.freelist(8)
 cdef class Visit:
     cdef public object limit_bytes, user
     cdef public Request request

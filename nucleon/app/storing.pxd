@@ -4,7 +4,6 @@ from nucleon.app.inside cimport Visit
 from nucleon.message.request cimport Request
 from nucleon.message.response cimport Response
 
-@cython.freelist(8)
 cdef class Loading:
     cdef public object mine, proceed
     cdef public Request request

@@ -3,7 +3,6 @@ import cython
 from nucleon.binding.scanning cimport decoded
 from nucleon.message.request cimport Request
 
-@cython.freelist(8)
 cdef class Call:
     cdef public dict _cookies
     cdef public dict _form

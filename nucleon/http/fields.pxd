@@ -4,7 +4,6 @@ from nucleon.http.malformed cimport Limits
 from nucleon.http.native cimport begins
 
 @cython.final
-@cython.no_gc
 cdef class FieldName:
     cdef public bytes word
     cdef public Py_ssize_t size
@@ -14,7 +13,6 @@ cdef class FieldName:
     cdef public FieldName following
     cdef public bint is_kept
 
-@cython.no_gc
 cdef class Fields:
     cdef public dict fields
     cdef public bint is_environ

@@ -5,8 +5,6 @@ from nucleon.http.malformed cimport Limits
 from nucleon.http.native cimport begins, number
 
 @cython.final
-@cython.no_gc
-@cython.freelist(64)
 cdef class RequestHead(Fields):
     cdef public str method
     cdef public str path

@@ -14,8 +14,6 @@ cdef class ReplyName:
     cpdef bytes line(self, object value)
 
 @cython.final
-@cython.no_gc
-@cython.freelist(8)
 cdef class Reply:
     cdef public list parts
     cdef public Py_ssize_t framing

@@ -2,7 +2,6 @@
 import cython
 from nucleon.http.native cimport number
 
-@cython.freelist(8)
 cdef class Request:
     cdef public bytes _body
     cdef public object _headers

@@ -1,7 +1,5 @@
 # C types for response.py; the code itself is there, and runs without this file.
-import cython
 
-@cython.freelist(8)
 cdef class Response:
     cdef public object body
     cdef public object status

@@ -1,8 +1,6 @@
 # C types for commands on their way; the code itself is in calls.py, and runs without this file.
 import cython
 
-@cython.freelist(64)
-@cython.no_gc  # in no circle: its greenlet is let go when it is woken
 cdef class Call:
     cdef public Call next
     cdef public Py_ssize_t size, wanted

@@ -9,7 +9,6 @@ from nucleon.server.wire cimport Wire
 cdef int READING, BUSY, LINGERING, CLOSED
 cdef Py_ssize_t _LINGER_BYTES, _HELD_BYTES
 
-@cython.freelist(64)
 cdef class Connection:
     cdef public Py_ssize_t _dropped_bytes
     cdef public Py_ssize_t _head_seen
