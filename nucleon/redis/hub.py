@@ -5,6 +5,7 @@ compares what is wanted with what it has asked for. So nobody can be killed in t
 """
 
 import logging
+import os
 import random
 import secrets
 from collections import deque
@@ -12,7 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
 
+from gevent import getcurrent  # to know one's own greenlet; nucleon.green does not hand it out
 from redis.exceptions import NoPermissionError, RedisError
 
 from nucleon import green
@@ -31,6 +34,17 @@ class Client(Commands, Protocol):
     """What the hub needs of a client."""
 
     def raw_pubsub(self) -> Any: ...
+
+
+_all: "WeakSet[Hub]" = WeakSet()
+
+
+def _forget_all() -> None:
+    for hub in list(_all):
+        hub._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 class _Place:
@@ -66,6 +80,7 @@ class Hub:
     MESSAGES_IN_A_TURN = 100  # then the other greenlets run, however many more have come
 
     def __init__(self, client: Client) -> None:
+        _all.add(self)
         self._client = client
         self._control = ""
         self._places: dict[Name, _Place] = {}
@@ -133,6 +148,8 @@ class Hub:
         for place in list(self._places.values()):
             for subscription in tuple(place.subscribers):
                 subscription.end()
+        self._lose()
+        self.is_connected = False
         if keeper is not None:
             keeper.kill()
 
@@ -146,8 +163,19 @@ class Hub:
                 elif not place.subscribers:
                     self._changed[name] = None  # the keeper unsubscribes first
 
+    def _forget(self) -> None:
+        """In a forked child: leave the parent's connection alone, before anything is read from it, and begin without subscribers."""
+        keeper, self._keeper = self._keeper, None
+        self._places = {}  # who waits in the copies of the parent's greenlets is not woken
+        self._lose()
+        self.is_connected = False
+        if keeper is not None:
+            keeper.kill(block=False)
+
     def _begin(self) -> None:
         if self._keeper is None or self._keeper.dead:
+            self._lose()
+            self.is_connected = False
             self._keeper = spawn_apart(self._keep)
 
     def _nudge(self) -> None:
@@ -171,10 +199,12 @@ class Hub:
             except (Unavailable, DeadlineExceeded, RedisError) as error:
                 log.warning("the hub has lost Redis: %s (%s)", error, type(error).__name__)
             except Exception:
-                log.exception("the hub failed and connects again")
-            finally:
-                was_connected, self.is_connected = self.is_connected, False
-                self._lose()
+                if self._keeper is getcurrent():
+                    log.exception("the hub failed and connects again")
+            if self._keeper is not getcurrent():  # stopped, or forked: another may be at work
+                return
+            was_connected, self.is_connected = self.is_connected, False
+            self._lose()
             if not self._places:  # nobody came while the connection was given back
                 return
             pause = 0.02 if was_connected else min(pause * 2, self.LONGEST_PAUSE_SECONDS)

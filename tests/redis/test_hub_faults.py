@@ -1,5 +1,6 @@
 """The hub under attack: foreign bytes, floods, slow servers, subscribers that come and go in the middle."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -243,3 +244,42 @@ def test_a_message_costs_no_look_at_all_the_other_channels(redis: Redis) -> None
         pipeline.execute()
     assert [heard.data for heard in (many[3].get(5) for _ in range(100)) if isinstance(heard, Message)] == [b"%d" % n for n in range(100)]
     assert Counted.looks == 0
+
+
+def test_a_forked_child_takes_no_messages_from_its_parent(redis: Redis) -> None:
+    hub = redis.hub()
+    heard = hub.subscribe("a")
+    child = os.fork()
+    if child == 0:
+        good = False
+        try:
+            with hub.subscribe("b") as own:
+                redis.publish("b", "ready")
+                good = own.get(5) == Message("b", b"ready")
+                good = good and own.get(5) == Message("b", b"enough") and heard.received == 0
+        finally:
+            os._exit(0 if good else 1)
+    eventually(lambda: redis.pubsub_numsub("b") == [(b"b", 1)])
+    for number in range(50):
+        redis.publish("a", number)
+        green.sleep(0.005)
+    redis.publish("b", "enough")
+    assert [heard.get(1) for _ in range(50)] == [Message("a", b"%d" % number) for number in range(50)]
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert hub.reconnects == 1
+
+
+def test_a_hub_that_was_stopped_begins_anew_even_while_it_stops(redis: Redis) -> None:
+    hub = redis.hub()
+    for _ in range(3):
+        before = hub.subscribe("a")
+        stopping = green.spawn(hub.stop)
+        coming = green.spawn(hub.subscribe, "a")
+        stopping.get(timeout=5)
+        after = coming.get(timeout=5)
+        assert redis.publish("a", "x") == 1
+        assert after.get(5) == Message("a", b"x")
+        assert (list(before), after.missed) == ([], 0)
+        after.close()
+        hub.stop()
+        assert not hub.is_connected
