@@ -218,8 +218,11 @@ class Group(Generic[T]):
 
     def keep_touching(self) -> None:
         """Touch again and again, on a greenlet of its own, until it is killed."""
+        process = os.getpid()
         while True:
             green.sleep(self.abandoned_seconds / 3)
+            if os.getpid() != process:  # the copy in a forked child, which would keep entries of a dead parent from everybody
+                return
             try:
                 self.touch()
             except (Unavailable, DeadlineExceeded, ResponseError) as error:

@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 import random
 import secrets
 from collections.abc import Iterator
@@ -126,7 +127,7 @@ class Lease:
         the deadline, `Unavailable` when Redis is away, `LeaseLost` (409) at the end of a block that outlived its lease.
         """
         held = self._acquired(wait_seconds)
-        spawn_apart(self._keep, held, getcurrent())
+        spawn_apart(self._keep, held, getcurrent(), os.getpid())
         try:
             yield held
         except BaseException:
@@ -205,11 +206,13 @@ class Lease:
             held.is_lost = held.is_lost or not is_given_back
         self.lost += held.is_lost
 
-    def _keep(self, held: Held, holder: greenlet) -> None:
-        """Renew beside the block until it ends; when the lease is lost before that, tell the holder."""
+    def _keep(self, held: Held, holder: greenlet, process: int) -> None:
+        """Renew beside the block until it ends; when the lease is lost before that, tell the holder. process: whose block it is."""
         pause = self.ttl_seconds / 3
         while held.remaining() > 0:
             if held._ended.wait(min(pause, held.remaining())):
+                return
+            if os.getpid() != process:  # the copy in a forked child, which would renew it after the holder's death
                 return
             asked = monotonic()
             try:

@@ -1,7 +1,9 @@
 """Leases: one holder at a time, fencing tokens that grow, losses that are told, kills that give back."""
 
 import logging
+import os
 import random
+import signal
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any
@@ -273,3 +275,21 @@ def test_a_user_who_may_not_publish_gives_a_lease_back(redis_server: Any) -> Non
     assert not admin.exists("lease:{door}")
     user.stop()
     admin.stop()
+
+
+def test_a_lease_is_not_renewed_by_a_child_that_its_holder_left_behind(workers: tuple[Redis, Redis]) -> None:
+    holder = os.fork()
+    if holder == 0:
+        with workers[0].lease("door", ttl_seconds=0.3).held():
+            child = os.fork()
+            if child == 0:
+                green.sleep(30)
+                os._exit(0)
+            workers[0].rpush("child", child)
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(holder, 0)
+    try:
+        with workers[1].lease("door").held(3) as held:
+            held.check()
+    finally:
+        os.kill(int(workers[1].lpop("child")), signal.SIGKILL)

@@ -1,6 +1,8 @@
 """Streams under attack: poison, entries that nobody takes care of, claims behind many others, trimmed and lost data."""
 
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -139,3 +141,23 @@ def test_nothing_goes_on_when_the_one_who_stops_a_consumption_is_killed(orders: 
     other = Consumption(quick(orders), lambda order: handled.append(order.number)).start()
     eventually(lambda: handled == [1])
     other.stop()
+
+
+def test_an_entry_is_not_kept_from_others_by_a_child_that_its_consumer_left_behind(redis: Redis, orders: Stream[Placed]) -> None:
+    orders.add(Placed(1))
+    consumer = os.fork()
+    if consumer == 0:
+        for _delivery in quick(orders).deliveries():
+            green.sleep(0.01)
+            child = os.fork()
+            if child == 0:
+                green.sleep(30)
+                os._exit(0)
+            redis.rpush("child", child)
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(consumer, 0)
+    try:
+        found = eventually(lambda: quick(orders).next_deliveries(1), within_seconds=3)
+        assert [delivery.value.number for delivery in found] == [1]
+    finally:
+        os.kill(int(redis.lpop("child")), signal.SIGKILL)
