@@ -32,7 +32,7 @@ DRIVERS = (
 """The same for what waits for servers: the kernel takes most of its time."""
 TWINS = (
     "nucleon.http.native", "nucleon.server.wire", "nucleon.binding.scanning",
-    "nucleon.postgres.direct", "nucleon.redis.packing", "nucleon.redis.replies", "nucleon.redis.thread_numbers",
+    "nucleon.postgres.direct", "nucleon.redis.packing", "nucleon.redis.replies", "nucleon.green.thread_numbers",
 )  # fmt: skip
 """What calls the C library (.pyx), each with an interpreted twin (.py) beside it."""
 FLAGS = ["-O2", "-g0", "-w"] if os.name == "posix" else []

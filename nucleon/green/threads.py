@@ -31,7 +31,7 @@ class Turn:
 
 
 class Thread:
-    """A thread, for as long as it lives: its number is given to another one after that. turn: what its hub is in the middle of."""
+    """What a native thread is doing. turn: what its hub is in the middle of."""
 
     __slots__ = ("turn",)
 
@@ -57,4 +57,4 @@ class _Here(get_original("_thread", "_local")):  # type: ignore[misc]
 
 
 here: Any = _Here()
-"""`here.thread` is this thread; asking for it takes a sixth of what it takes to ask for the thread's hub."""
+"""`here.thread` is this thread."""

@@ -20,7 +20,7 @@ from redis.utils import SENTINEL
 
 from nucleon import green, hooks
 from nucleon.errors import DeadlineExceeded, SetupError
-from nucleon.green.threads import here
+from nucleon.green.thread_numbers import thread_number
 from nucleon.redis.border import Crowded, Lost, ReplyTooLarge
 from nucleon.redis.commands import FOREVER, is_stateful, seconds_on_server
 from nucleon.redis.settings import Settings
@@ -214,7 +214,7 @@ class Pool(BlockingConnectionPool):
 
     def reset(self) -> None:
         """Begin without connections, in the thread that asks for it."""
-        self._thread = here.thread
+        self._thread = thread_number()
         self._abroad: set[Any] = set()
         super().reset()  # type: ignore[no-untyped-call]
 
@@ -231,7 +231,7 @@ class Pool(BlockingConnectionPool):
         """Take a connection. Raises redis-py's errors, and `DeadlineExceeded`."""
         check_server(self.settings)
         self._checkpid()
-        if here.thread is not self._thread:
+        if thread_number() != self._thread:
             return self._for_other_thread()
         if self.free():
             return super().get_connection()  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 import cython
 from nucleon.http.native cimport now
 from nucleon.redis.link cimport Link
-from nucleon.redis.thread_numbers cimport thread_number
+from nucleon.green.thread_numbers cimport thread_number
 
 cdef double _HEARD
 

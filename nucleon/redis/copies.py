@@ -9,9 +9,9 @@ for its key, by our own commands that write it, and whenever its connection is l
 from sys import getsizeof
 from typing import Any
 
+from nucleon.green.thread_numbers import thread_number
 from nucleon.http.native import now
 from nucleon.redis.link import Link
-from nucleon.redis.thread_numbers import thread_number
 
 HEARD_SECONDS = 1.0
 """A copy counts only while its connection was heard from so recently: a network that went silent brings no pushes."""

@@ -1,5 +1,6 @@
 # C types for the path of every command through link.py; the code itself is there, and runs without this file.
 import cython
+from nucleon.green.thread_numbers cimport thread_number
 from nucleon.green.threads cimport Thread, Turn
 from nucleon.redis.calls cimport Call, CallQueue
 from nucleon.redis.replies cimport Replies
@@ -13,6 +14,7 @@ cdef class Link(Turn):
     cdef public Replies replies
     cdef public object connection, ended, roomy, why, hub, loop, peek, pending, recv_into, send, reader, feed, gets, has_more, view, left
     cdef public Thread thread
+    cdef public long long thread_number
     cdef public object copies, timer, read_watcher, write_watcher
     cdef public bytearray buffer
     cdef public list out

@@ -22,6 +22,7 @@ from redis.exceptions import InvalidResponse
 
 from nucleon.errors import DeadlineExceeded
 from nucleon.green import deadline_at
+from nucleon.green.thread_numbers import thread_number
 from nucleon.green.threads import NOBODY, Turn, here
 from nucleon.redis.border import Lost, ReplyTooLarge, Silent
 from nucleon.redis.calls import ANSWERED, LATE, LOST, TOO_LARGE, UNSENT, WAITING, Call, CallQueue
@@ -81,7 +82,7 @@ class Link(Turn):
         self.why = ""
         self.is_lost = self.is_retired = self.is_scheduled = self.is_blocked = self.is_clean = False
         self.hub = get_hub()
-        self.thread = here.thread
+        self.thread, self.thread_number = here.thread, thread_number()
         self.loop = self.hub.loop
         sock = connection._sock
         sock.settimeout(0)
@@ -120,7 +121,7 @@ class Link(Turn):
 
     def may_take(self, size: int) -> bool:
         """Whether this is a good connection for a command of `size` octets, asked in the thread that asks."""
-        return self.has_room(size) and self.partial <= STUCK_BYTES and here.thread is self.thread
+        return self.has_room(size) and self.partial <= STUCK_BYTES and thread_number() == self.thread_number
 
     def ask(  # noqa: PLR0917  positional: this is called for every command
         self, data: bytes, wanted: int, raws: tuple[bool, ...] | None, now: float, copy: Any = None, pairs: bool = False

@@ -15,7 +15,7 @@ import hiredis
 from redis.exceptions import AuthenticationError
 
 from nucleon import green, hooks
-from nucleon.green.threads import here
+from nucleon.green.thread_numbers import thread_number
 from nucleon.redis.border import Crowded, Lost, Silent
 from nucleon.redis.connection import check_server, is_text, reader_for
 from nucleon.redis.copies import Copies, Copy
@@ -67,7 +67,7 @@ class Multiplexer:
         self.name = name
         self.links: list[Link] = []
         self.opened = 0
-        self.thread = here.thread
+        self.thread = thread_number()
         self._old: set[Link] = set()  # replaced ones, whose last replies are still to come
         self._current: Link | None = None
         self._connect = connect
@@ -123,7 +123,7 @@ class Multiplexer:
 
     def is_elsewhere(self) -> bool:
         """Whether the connections belong to the event loop of another thread."""
-        return here.thread is not self.thread
+        return thread_number() != self.thread
 
     def is_tracking(self) -> bool:
         """Whether the next connection to be used hears of changed keys; one that is yet to be opened says so by its first reply."""
@@ -304,7 +304,7 @@ class Multiplexer:
         if self.copies is not None:
             self.copies.clear()
         self._old.clear()
-        self.links, self._current, self._attempt, self.thread = [], None, None, here.thread
+        self.links, self._current, self._attempt, self.thread = [], None, None, thread_number()
         self._line.clear()
 
 

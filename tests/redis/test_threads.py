@@ -1,16 +1,12 @@
 """Commands from several native threads: each has an event loop of its own, and connections belong to one."""
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import gevent
 import pytest
 from gevent.threadpool import ThreadPool
 
 from nucleon import green
 from nucleon.errors import Unavailable
-from nucleon.redis import Redis, thread_numbers
+from nucleon.redis import Redis
 from nucleon.secret import Secret
 from nucleon.testing.waiting import eventually
 
@@ -39,28 +35,6 @@ def test_the_first_command_may_come_from_another_thread(redis_url: str) -> None:
     assert redis.get("k") == b"v"
     assert redis._multiplexer.opened == 1  # the shared connections stay with the thread that made the client
     redis.stop()
-
-
-def interpreted() -> ModuleType:
-    file = Path(thread_numbers.__file__).parent / "thread_numbers.py"
-    found = importlib.util.spec_from_file_location("thread_numbers_interpreted", file)
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
-def test_the_number_of_a_thread_is_its_own() -> None:
-    for number in (thread_numbers.thread_number, interpreted().thread_number):
-        seen = [number()]
-        for _ in range(5):
-            pool = ThreadPool(1)
-            first, again = pool.spawn(number).get(timeout=5), pool.spawn(number).get(timeout=5)
-            assert first == again
-            seen.append(first)
-            pool.kill()
-        assert number() == seen[0]
-        assert len(set(seen)) == len(seen)
 
 
 def test_threads_come_and_go_and_their_numbers_are_used_again(redis_url: str) -> None:
