@@ -198,6 +198,7 @@ class Group(Generic[T]):
 
     def backlog(self) -> int:
         """Return how many entries were given to a consumer and are not acknowledged."""
+        self._make()
         return int(self._commands.execute_command("XPENDING", self.key, self.name)["pending"])
 
     def leave(self) -> None:

@@ -126,7 +126,7 @@ class Lease:
         wait_seconds: patience; None: until the deadline; 0: do not wait. Raises `LeaseTaken` (503) when it is over, `DeadlineExceeded` at
         the deadline, `Unavailable` when Redis is away, `LeaseLost` (409) at the end of a block that outlived its lease.
         """
-        held = self._acquired(wait_seconds)
+        held = self._acquired(None if wait_seconds is None else max(0.0, wait_seconds))  # not NaN, for which no wait would end
         spawn_apart(self._keep, held, getcurrent(), os.getpid())
         try:
             yield held

@@ -91,14 +91,14 @@ class Session(Generic[T]):
         return data
 
     def put(self, data: T) -> None:
-        """Replace the data; begins a session when there is none."""
-        self.next = data
+        """Replace the data; begins a session when there is none. Raises TypeError for None: `end` ends a session."""
+        self.next = _data(data)
         if self.change != "renew":
             self.change = "put"
 
     def renew(self, data: T) -> None:
         """Replace the data under a new id; the old id is worth nothing any more. At login and whenever rights grow."""
-        self.next, self.change = data, "renew"
+        self.next, self.change = _data(data), "renew"
 
     def end(self) -> None:
         """Forget the session here and in the browser."""
@@ -279,6 +279,12 @@ class Sessions(Generic[T]):
         idle, most = self.settings.idle_seconds, self.settings.absolute_seconds
         kind = getattr(self._data_kind, "__name__", self._data_kind)
         return f"<Sessions of {kind} in {self.cookie!r}, {idle:g} s idle, {most:g} s at most: {self.begun} begun, {self.ended} ended here>"
+
+
+def _data(data: T) -> T:
+    if data is None:
+        raise TypeError("a session cannot hold None: end it with session.end()")
+    return data
 
 
 def _place(id: str) -> str:

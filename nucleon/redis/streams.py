@@ -46,7 +46,11 @@ class Stream(Generic[T]):
         return int(self._commands.execute_command("XLEN", self.key))
 
     def read(self, after: str = "0", count: int = 100) -> Iterator[tuple[str, T]]:
-        """Yield ids and values after an id, oldest first, without any group. Raises `msgspec.DecodeError` for a foreign value."""
+        """Yield ids and values after an id, oldest first, without any group; `count` are asked for at a time.
+
+        Raises `msgspec.DecodeError` for a foreign value.
+        """
+        check_counts(f"stream {self.key!r}", count=count)
         while True:
             reply = self._commands.execute_command("XRANGE", self.key, f"({after}", "+", "COUNT", count, NEVER_DECODE=True)
             entries = entries_from(reply)

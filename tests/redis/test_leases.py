@@ -293,3 +293,9 @@ def test_a_lease_is_not_renewed_by_a_child_that_its_holder_left_behind(workers: 
             held.check()
     finally:
         os.kill(int(workers[1].lpop("child")), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("patience", [0, -1, float("nan")])
+def test_no_patience_is_no_wait(workers: tuple[Redis, Redis], patience: float) -> None:
+    with workers[0].lease("door").held(), green.deadline(5), pytest.raises(LeaseTaken), workers[1].lease("door").held(patience):
+        pass

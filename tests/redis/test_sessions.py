@@ -217,3 +217,28 @@ def test_settings_come_from_the_section_and_are_checked(redis: Redis, tmp_path: 
     for wrong in ({"secret": Secret("short")}, unsafe, {"idle_seconds": 0}, {"cookie": "a b"}, {"colour": 1}):
         with pytest.raises(SetupError):
             Sessions(redis, Login, **wrong)
+
+
+@pytest.mark.parametrize("junk", [b"", b"x", b"0" * 15, b"\xff" * 20, b"9" * 15 + b'{"user":"\xff"}', b"9" * 15 + b"[" * 9_999])
+def test_what_is_no_session_counts_as_none(redis: Redis, junk: bytes) -> None:
+    app, _ = shop(redis)
+    client = Client(app)
+    client.post("/login/ann")
+    redis.set(redis.keys("session:*")[0], junk)
+    assert client.get("/me").status == 401
+    client.post("/login/ben")
+    assert client.get("/me").text == "ben"
+
+
+def test_none_is_no_data_of_a_session(redis: Redis) -> None:
+    app, sessions = shop(redis)
+
+    @app.post("/nothing")
+    def nothing(session: Session[Login]) -> str:
+        for change in (session.put, session.renew):
+            with pytest.raises(TypeError, match="end"):
+                change(None)  # type: ignore[arg-type]
+        return "refused"
+
+    assert Client(app).post("/nothing").text == "refused"
+    assert redis.keys("session:*") == [] and sessions.begun == 0

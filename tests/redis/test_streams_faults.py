@@ -10,6 +10,7 @@ import pytest
 from killing import killed_at_switch
 
 from nucleon import Model, green
+from nucleon.errors import SetupError
 from nucleon.redis import Consumption, Group, Redis, Stream
 from nucleon.secret import Secret
 from nucleon.testing import eventually
@@ -161,3 +162,14 @@ def test_an_entry_is_not_kept_from_others_by_a_child_that_its_consumer_left_behi
         assert [delivery.value.number for delivery in found] == [1]
     finally:
         os.kill(int(redis.lpop("child")), signal.SIGKILL)
+
+
+def test_a_group_that_nobody_has_used_yet_has_no_backlog(orders: Stream[Placed]) -> None:
+    assert quick(orders).backlog() == 0
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_stream_is_read_by_one_entry_at_a_time_at_least(orders: Stream[Placed], count: int) -> None:
+    orders.add(Placed(1))
+    with pytest.raises(SetupError, match="count"):
+        list(orders.read(count=count))
