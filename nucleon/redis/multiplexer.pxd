@@ -1,6 +1,7 @@
 # C types for which connection carries a command; the code itself is in multiplexer.py, and runs without this file.
 import cython
 from nucleon.green.thread_numbers cimport thread_number
+from nucleon.http.native cimport now
 from nucleon.redis.link cimport Link
 
 cdef class Multiplexer:

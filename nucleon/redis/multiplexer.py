@@ -16,6 +16,7 @@ from redis.exceptions import AuthenticationError
 
 from nucleon import green, hooks
 from nucleon.green.thread_numbers import thread_number
+from nucleon.http.native import now
 from nucleon.redis.border import Crowded, Lost, Silent
 from nucleon.redis.connection import check_server, is_text, reader_for
 from nucleon.redis.copies import Copies, Copy
@@ -103,7 +104,7 @@ class Multiplexer:
         pairs: the reply is names and values, which may be given as a dict.
         Raises redis-py's `ConnectionError` and `TimeoutError` (`Lost`, `Silent`, `Crowded`), and `DeadlineExceeded`.
         """
-        began = monotonic()
+        began = now()
         link = self._current
         asks = 0
         if link is None or not link.may_take(len(data)) or self._line:

@@ -8,6 +8,7 @@ from nucleon.server.wire cimport Wire
 
 cdef int READING, BUSY, LINGERING, CLOSED
 cdef Py_ssize_t _LINGER_BYTES, _HELD_BYTES
+cdef object _to
 
 cdef class Connection:
     cdef public Py_ssize_t _dropped_bytes

@@ -5,6 +5,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub, getcurrent
+from greenlet import greenlet
 
 from nucleon.errors import Problem, Unavailable
 from nucleon.http import MalformedInput, reply_head
@@ -25,6 +26,7 @@ _HELD_BYTES = 65_536  # of answers to pipelined requests that wait for those beh
 _WRITE = 2  # what a watcher of the loop waits for
 _FILE_BYTES = 262_144  # of a file by one call: a slow disk holds up all others for so long
 _FILE_TURN_BYTES = 1_048_576  # after so many bytes of a file the others have their turn
+_to: Any = greenlet.switch
 _TIMEOUT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 
 
@@ -205,8 +207,10 @@ class Connection:
     def _dispatch(self) -> None:
         """Hand the connection with its request to a worker. Runs in the hub, until the worker waits or has nothing left to do."""
         core = self.server
-        wake = core.unpark() if core.parked else core.new_worker
-        wake(self)
+        if core.parked:
+            _to(core.unpark(), self)
+        else:
+            core.new_worker(self)
 
     def release(self) -> None:
         """The hub has its turn again: the answers of the connection that a worker came to last wait no longer for those behind them."""

@@ -38,6 +38,6 @@ cdef class Core:
     cdef public Py_ssize_t write_bytes_per_tick
     cdef public Py_ssize_t write_ticks
 
-    cpdef object park(self, object wake)
+    cpdef object park(self, object worker)
     cpdef object unpark(self)
     cpdef object forget(self, object connection)

@@ -55,7 +55,7 @@ class Core:
         self.connections: set[Any] = set()
         self.parked = 0
         self.holding: Any = None
-        self._places: list[Callable[[Any], Any]] = []
+        self._places: list[Any] = []
         self.poller: Any = None
         self.proxies: Any = None
         self.application: Any = None
@@ -65,16 +65,16 @@ class Core:
         self.fewer: Any = None
         self.drained: Any = None
 
-    def park(self, wake: Callable[[Any], Any]) -> None:
-        """A worker waits; wake: hands it a connection. Places are kept: a list that grows and shrinks costs an allocation each time."""
+    def park(self, worker: Any) -> None:
+        """A worker's greenlet waits for a connection. Places are kept: a list that grows and shrinks costs an allocation each time."""
         if self.parked < len(self._places):
-            self._places[self.parked] = wake
+            self._places[self.parked] = worker
         else:
-            self._places.append(wake)
+            self._places.append(worker)
         self.parked += 1
 
-    def unpark(self) -> Callable[[Any], Any]:
-        """Return what wakes the worker that was parked last. There has to be one."""
+    def unpark(self) -> Any:
+        """Return the greenlet of the worker that was parked last; it is to be switched to with a connection. There has to be one."""
         self.parked -= 1
         return self._places[self.parked]
 

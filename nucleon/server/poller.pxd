@@ -6,7 +6,7 @@ from nucleon.server.core cimport Core
 from nucleon.server.wire cimport Edges, enter_context, leave_context
 
 cdef int READING
-cdef object NOBODY
+cdef object NOBODY, _to
 
 cdef class Poller(Turn):
     cdef public Py_ssize_t _at

@@ -2,11 +2,15 @@
 
 from typing import Any
 
+from greenlet import greenlet
+
 from nucleon.green.threads import NOBODY, Thread, Turn, here
 from nucleon.server.connection import Connection
 from nucleon.server.core import Core
 from nucleon.server.states import READING
 from nucleon.server.wire import Edges, enter_context, leave_context
+
+_to: Any = greenlet.switch
 
 
 class Poller(Turn):
@@ -108,7 +112,7 @@ class Poller(Turn):
             leave_context(context)
         if connection is None:
             return NOBODY
-        return core.unpark()(connection)
+        return _to(core.unpark(), connection)
 
     def close(self) -> None:
         """Call nobody any more; a second call does nothing."""

@@ -216,7 +216,7 @@ class Server(Core):
         self._pause.start(self._resume_accepting)
 
     def _start_worker(self, connection: Connection) -> None:
-        Worker(self, self._workers).wake(connection)
+        Worker(self, self._workers).greenlet.switch(connection)
 
     def _sweep(self) -> None:
         """Once in a while: end what has waited too long. Runs in the hub."""

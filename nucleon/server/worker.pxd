@@ -13,7 +13,6 @@ cdef class Worker:
     cdef public Connection connection
     cdef public Core core
     cdef public object greenlet
-    cdef public object wake
     cdef public set workers
 
     @cython.locals(core=Core, poller=Poller, thread=Thread)

@@ -23,13 +23,12 @@ PIPELINE_TURN = 16  # after so many pipelined requests the others have their tur
 class Worker:
     """One greenlet and the connection that it serves, None while it is parked."""
 
-    __slots__ = ("connection", "core", "greenlet", "wake", "workers")
+    __slots__ = ("connection", "core", "greenlet", "workers")
 
     def __init__(self, core: Core, workers: "set[Worker]") -> None:
         self.core = core
         self.connection: Connection | None = None
         self.greenlet: Any = greenlet(self.run, core.hub)
-        self.wake: Any = self.greenlet.switch
         self.workers = workers
         workers.add(self)
 
@@ -57,7 +56,7 @@ class Worker:
                     return
                 connection = poller.next_request()
                 if connection is None:  # a parked worker holds nothing
-                    core.park(self.wake)
+                    core.park(self.greenlet)
                     connection = thread.leave(hub)
         finally:
             self.workers.discard(self)
