@@ -12,6 +12,7 @@ import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
 from gevent import monkey
+from gevent.exceptions import BlockingSwitchOutError
 from greenlet import getcurrent
 from psycogreen.gevent import gevent_wait_callback
 
@@ -99,7 +100,11 @@ class Connection(psycopg2.extensions.connection):
 
     def _readable(self) -> None:
         if self.waiter is not None:
-            self.waiter(READY)
+            try:
+                self.waiter(READY)
+            except BaseException:  # it went on and ended so: gevent stops the watcher of a callback that raises
+                self.restless = True
+                raise
         else:
             self.restless = True
             self._reader.stop()
@@ -228,9 +233,12 @@ def sleep(connection: Connection, at: float | None) -> object:
     connection.ends_at = at
     if at is not None and not _clock.ticking:
         _clock.start()
-    connection.waiter = getcurrent().switch
+    hub, current = gevent.get_hub(), getcurrent()
+    if current is hub:  # a callback of the loop: it would wait for itself
+        raise BlockingSwitchOutError("a statement cannot wait in the event loop itself: spawn a greenlet for it")
+    connection.waiter = current.switch
     try:
-        return here.thread.leave(gevent.get_hub())
+        return here.thread.leave(hub)
     finally:
         connection.waiter = None
 

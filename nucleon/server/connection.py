@@ -246,9 +246,10 @@ class Connection:
             return  # the worker learns it with its next answer
 
     def refuse(self, problem: Problem) -> None:
-        """Answer without the application, and close. Runs where it is called; never waits."""
+        """Answer without the application, and close. Runs where it is called; never waits: the hub logs it, where a log handler cannot."""
         identity = identity_from("")
-        log.info("refused with %s: %s; peer %s, request id %s", problem.status, problem.detail, self.peer or "unix", identity)
+        said = "refused with %s: %s; peer %s, request id %s"
+        self.server.loop.run_callback(log.info, said, problem.status, problem.detail, self.peer or "unix", identity)
         response = problem_response(problem, identity)
         body = response.body if isinstance(response.body, bytes) else b""
         to_head = self.pending.lstrip(b"\r\n").startswith(b"HEAD ") if self.head is None else self.head.method == "HEAD"

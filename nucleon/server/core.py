@@ -78,6 +78,14 @@ class Core:
         self.parked -= 1
         return self._places[self.parked]
 
+    def bury(self, worker: Any) -> None:
+        """A worker has ended: when it was parked (a timer that a handler left behind has hit it), no request goes to it any more."""
+        places = self._places[: self.parked]
+        if worker in places:
+            places.remove(worker)
+            self._places = places
+            self.parked = len(places)
+
     def unpark_all(self) -> None:
         """Forget those who are parked."""
         self.parked = 0

@@ -45,22 +45,31 @@ class Door:
     def accept(self) -> None:
         """Take those who wait, at most a batch. Runs in the hub."""
         core = self._core
-        for _ in range(ACCEPT_BATCH):
-            if not core.accepting:
-                return  # a request of the batch has stopped it
-            if len(core.connections) + core.arriving >= core.maximum_connections:
-                core.stand_back(None)
-                return
-            try:
-                client = accept(self._listener)
-            except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    core.stand_back(error)
+        try:
+            for _ in range(ACCEPT_BATCH):
+                if not core.accepting:
+                    return  # a request of the batch has stopped it
+                if len(core.connections) + core.arriving >= core.maximum_connections:
+                    core.stand_back(None)
                     return
-                continue  # the peer has gone already
-            if client is None:
-                return
-            if self._welcome is None:
-                open_plain(core, client[0], self.family, client[1])
-            else:
-                self._welcome(client[0], self.family, client[1])
+                try:
+                    client = accept(self._listener)
+                except OSError as error:
+                    if error.errno in _EXHAUSTED:
+                        core.stand_back(error)
+                        return
+                    continue  # the peer has gone already
+                if client is None:
+                    return
+                if self._welcome is None:
+                    open_plain(core, client[0], self.family, client[1])
+                else:
+                    self._welcome(client[0], self.family, client[1])
+        except BaseException:  # a handler's `CancelledError`, say: the first request often comes with the connection
+            core.loop.run_callback(self._go_on)
+            raise
+
+    def _go_on(self) -> None:
+        """Accept again after an error in a callback, for which gevent stops the watcher."""
+        if self._core.accepting and self._listener.fileno() >= 0:
+            self.open()

@@ -3,7 +3,7 @@ import cython
 from nucleon.green.threads cimport Thread, Turn
 from nucleon.server.connection cimport Connection
 from nucleon.server.core cimport Core
-from nucleon.server.wire cimport Edges, enter_context, leave_context
+from nucleon.server.wire cimport Edges
 
 cdef int READING
 cdef object NOBODY, _to

@@ -8,7 +8,7 @@ from nucleon.green.threads import NOBODY, Thread, Turn, here
 from nucleon.server.connection import Connection
 from nucleon.server.core import Core
 from nucleon.server.states import READING
-from nucleon.server.wire import Edges, enter_context, leave_context
+from nucleon.server.wire import Edges
 
 _to: Any = greenlet.switch
 
@@ -66,11 +66,19 @@ class Poller(Turn):
                         connection.wire.is_ending = True
                     connection.on_readable()
                     connection.release()
+        except BaseException:  # a handler's `CancelledError`, say, ends its worker and arrives here
+            self._core.loop.run_callback(self._go_on)
+            raise
         finally:
             self._is_turning = False
             self._thread.turn = None
-            if self._at < self._count:
-                self._core.loop.run_callback(self.on_edges)
+
+    def _go_on(self) -> None:
+        """Look at sockets again after an error in a callback, for which gevent stops the watcher."""
+        if self._io is not None:
+            if not self._io.active:
+                self._io.start(self.on_edges)
+            self.on_edges()
 
     def next_request(self) -> Connection | None:
         """Return the next connection of the hub's turn that has a request; None when the hub has to go on.
@@ -101,23 +109,25 @@ class Poller(Turn):
         return self._at < self._count
 
     def pass_on(self) -> Any:
-        """Switch to a parked worker with the next request. A new one would stand on the stack of the greenlet that makes it."""
+        """Switch to a parked worker with the next request. A new one would stand on the stack of the greenlet that makes it.
+
+        Nothing on the way may wait: who waits already would be woken there. So it is the hub that logs what is refused.
+        """
         core = self._core
         if core.parked == 0:
             return NOBODY
-        context = enter_context()  # what is refused meanwhile is not said in the name of the request that waits
-        try:
-            connection = self.next_request()
-        finally:
-            leave_context(context)
+        connection = self.next_request()
         if connection is None:
             return NOBODY
         return _to(core.unpark(), connection)
 
     def close(self) -> None:
         """Call nobody any more; a second call does nothing."""
+        if self._io is None:
+            return
         self._io.stop()
         self._io.close()
+        self._io = None
         self._edges.close()
         self._connections.clear()
         self._at = self._count = 0

@@ -5,6 +5,8 @@ import os
 import ssl
 from pathlib import Path
 
+from gevent import get_hub
+
 from nucleon.errors import SetupError
 from nucleon.server.settings import Settings
 from nucleon.server.wire import RECEIVE_BYTES, Wire
@@ -194,7 +196,7 @@ class TlsWire(Wire):
             return b""  # nothing, or what the next call will fail of again
 
     def _tell(self, error: ssl.SSLError) -> None:
-        log.info("TLS with %s failed: %s", self._peer or "unix", _reason(error))
+        get_hub().loop.run_callback(log.info, "TLS with %s failed: %s", self._peer or "unix", _reason(error))  # as `Connection.refuse`
         if error.reason == "HTTP_REQUEST":
             self._unsent = _PLAIN_ANSWER
 

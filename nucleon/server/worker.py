@@ -60,6 +60,7 @@ class Worker:
                     connection = thread.leave(hub)
         finally:
             self.workers.discard(self)
+            core.bury(self.greenlet)
 
     def _serve(self, connection: Connection) -> None:
         """Answer the request whose head is here, and those behind it."""
