@@ -54,8 +54,7 @@ def test_an_error_that_many_share_does_not_grow_with_them(redis: Redis) -> None:
             lengths.append(length_of(error.__traceback__))
 
     readers = [gevent.spawn(read) for _ in range(100)]
-    eventually(lambda: texts._flights)
-    green.sleep(0.05)
+    eventually(lambda: [flight for flight in texts._flights.values() if flight.waiting == 99])
     go.set()
     gevent.joinall(readers)
     assert len(lengths) == 100 and max(lengths) <= 20
@@ -135,7 +134,7 @@ def test_a_copy_in_the_worker_does_not_outlive_an_invalidation_by_the_same_worke
         return [], read
 
     reading = green.spawn(kept.get_or, " /item?", load)
-    green.sleep(0.05)
+    eventually(lambda: kept._cache.loads)
     body = b"new"
     if how == "invalidate":
         kept.invalidate("/item")

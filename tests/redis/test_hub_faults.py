@@ -126,7 +126,7 @@ def test_a_subscriber_that_leaves_while_its_channel_is_asked_for_harms_nobody(re
     heard = redis.hub().subscribe("a")
     redis_server.pause()
     leaving = green.spawn(redis.hub().subscribe, LONG)
-    green.sleep(1.5)  # longer than a tick of the hub, which is in the middle of its question then
+    eventually(lambda: ("channel", LONG) in redis.hub()._asked)  # and the question is half sent
     leaving.kill()
     redis_server.resume()
     for number in range(3):
@@ -143,7 +143,7 @@ def test_a_subscriber_that_comes_while_its_channel_is_left_hears_all(redis_serve
     first = hub.subscribe(LONG)
     redis_server.pause()
     first.close()
-    green.sleep(1.5)  # longer than a tick of the hub, which is in the middle of its question then
+    eventually(lambda: ("channel", LONG) not in hub._asked)  # and the word that it is left is half sent
     coming = green.spawn(hub.subscribe, LONG)
     green.sleep(0)
     redis_server.resume()
