@@ -33,12 +33,18 @@ cdef class Link(Turn):
     cpdef object send_out(self)
     cpdef bint is_worth_a_write(self) except -1
     cpdef object flush(self)
-    @cython.locals(count=Py_ssize_t, start=Py_ssize_t, first=Call)
+    @cython.locals(count=Py_ssize_t)
     cpdef object readable(self)
-    @cython.locals(start=Py_ssize_t, before=Py_ssize_t, read=Py_ssize_t, call=Call, calls=CallQueue, replies=Replies)
+    @cython.locals(start=Py_ssize_t, asked=Py_ssize_t)
+    cpdef object take(self, Py_ssize_t count)
+    @cython.locals(start=Py_ssize_t, call=Call, calls=CallQueue, replies=Replies)
     cpdef Py_ssize_t take_plain(self, Py_ssize_t count) except -1
-    @cython.locals(call=Call, calls=CallQueue, thread=Thread, before=Turn)
-    cpdef object drain(self)
+    @cython.locals(call=Call, calls=CallQueue)
+    cpdef object take_inside(self)
+    @cython.locals(call=Call)
+    cpdef object answer(self, object reply)
+    @cython.locals(before=Turn)
+    cpdef object drain(self, Py_ssize_t count=*)
     @cython.locals(call=Call, ready=CallQueue)
     cpdef object pass_on(self)
     cpdef bint others_follow(self) except -1

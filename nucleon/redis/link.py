@@ -271,30 +271,31 @@ class Link(Turn):
                 self.is_clean = False
                 if self.is_vast(count):
                     return
-            start = 0
-            count += self.kept
-            self.kept = 0
-            if not self.is_inside:
-                first = self.calls.first
-                if first is not None and first.is_plain:
-                    start = self.take_plain(count)
-            if start < count:
-                self.is_inside = True
-                self.partial += count - start
-                self.feed(self.buffer, start, count - start)
-            self.drain()
-            if self.partial > 512 and not self.is_lost:
-                self.check_partial(start, count)
+            self.drain(count)
             if self.pending is None or not self.pending():
                 return
 
-    def take_plain(self, count: int) -> int:
-        """Read the commonest replies at the head of the buffer; return where that ended. hiredis reads the rest.
+    def take(self, count: int) -> None:
+        """Take the replies that are here, `count` octets more than before. Nobody is woken yet: what runs then may read into the buffer."""
+        start, asked = 0, self.calls.count
+        count += self.kept
+        self.kept = 0
+        if not self.is_inside:
+            start = self.take_plain(count)
+        if start < count:
+            self.is_inside = True
+            self.partial += count - start
+            self.feed(self.buffer, start, count - start)
+        if self.is_inside:
+            self.take_inside()
+            if self.partial > 512 and not self.is_lost:
+                self.check_partial(start, count)
+        if self.calls.count < asked:
+            self.typical = count // (asked - self.calls.count)
 
-        Nobody is woken yet: what runs then may read into the buffer. A reply that is not here whole stays in the buffer when it is small.
-        """
+    def take_plain(self, count: int) -> int:
+        """Read the commonest replies at the head of the buffer; return where that ended. What is small and not here whole stays."""
         start, calls, replies = 0, self.calls, self.replies
-        before, read = calls.count, 0
         while start < count:
             call = calls.first
             if call is None or not call.is_plain:
@@ -306,67 +307,65 @@ class Link(Turn):
                     self.buffer[: self.kept] = self.buffer[start:count]
                     start = count
                 break
-            read = start = replies.end
-            calls.popleft()
-            self.bytes -= call.size
-            if call.fate == WAITING:
-                call.reply = reply
-                call.fate = ANSWERED
-                self.ready.append(call)
-        if calls.count < before:
-            self.typical = read // (before - calls.count)
+            start = replies.end
+            self.answer(reply)
         return start
 
-    def drain(self) -> None:
-        """Take complete replies from the reader and switch to those who wait for them, in order."""
-        calls, thread = self.calls, self.thread
-        before, thread.turn = thread.turn, self
+    def take_inside(self) -> None:
+        """Take complete replies from hiredis; what the server says unasked is told to the copies."""
+        calls = self.calls
+        while self.is_inside and not self.is_lost:
+            call = calls.first
+            if call is None or call.raws is None:
+                reply = self.taken(True)
+            else:
+                reply = self.taken(not call.raws[len(call.replies) if call.replies is not None else 0])
+            if reply is NOT_YET:
+                return
+            self.partial = 0
+            self.is_inside = self.has_more()
+            if type(reply) is PushNotification:
+                if self.copies is not None:
+                    self.copies.pushed(reply)
+                continue
+            if call is None:
+                self.lose("the server sent a reply that nobody asked for")
+                return
+            if call.replies is not None:
+                call.replies.append(reply)
+                call.wanted -= 1
+                if call.wanted:
+                    continue
+                reply = call.replies
+            self.answer(reply)
+            if call.copy is not None:
+                call.copy.settle(self, reply)
+
+    def answer(self, reply: Any) -> None:
+        """The first call has its reply; its greenlet is woken after the others before it."""
+        call = self.calls.popleft()
+        self.bytes -= call.size
+        if call.fate == WAITING:
+            call.reply = reply
+            call.fate = ANSWERED
+            self.ready.append(call)
+
+    def drain(self, count: int = 0) -> None:
+        """Take the replies that are here and switch to those who wait for them, in order. count: octets that have come."""
+        before, self.thread.turn = self.thread.turn, self
         try:
+            self.take(count)
             while self.ready.count:
                 self.wake(self.ready.popleft())
-            while self.is_inside and not self.is_lost:
-                call = calls.first
-                if call is None or call.raws is None:
-                    reply = self.taken(True)
-                else:
-                    reply = self.taken(not call.raws[len(call.replies) if call.replies is not None else 0])
-                if reply is NOT_YET:
-                    break
-                self.partial = 0
-                self.is_inside = self.has_more()
-                if type(reply) is PushNotification:
-                    if self.copies is not None:
-                        self.copies.pushed(reply)
-                    continue
-                if call is None:
-                    self.lose("the server sent a reply that nobody asked for")
-                    return
-                if call.replies is not None:
-                    call.replies.append(reply)
-                    call.wanted -= 1
-                    if call.wanted:
-                        continue
-                    reply = call.replies
-                calls.popleft()
-                self.bytes -= call.size
-                if call.copy is not None:
-                    call.copy.settle(self, reply)
-                if call.fate == WAITING:
-                    call.reply = reply
-                    call.fate = ANSWERED
-                    waiter = call.greenlet
-                    if waiter is not None:
-                        call.greenlet = None
-                        _to(waiter)
             if self.roomy is not None:
                 self.roomy(self)
-            if self.is_retired and calls.count == 0:
+            if self.is_retired and self.calls.count == 0:
                 self.lose("replaced")
         except BaseException:  # a bare greenlet died into the hub: the others go on
             self.loop.run_callback(self.resume)
             raise
         finally:
-            thread.turn = before
+            self.thread.turn = before
 
     def others_follow(self) -> bool:
         """Whether greenlets whose replies are here wait to be woken."""

@@ -7,6 +7,7 @@ import _socket
 import os
 import select
 from contextvars import Context
+from typing import Any
 
 from gevent import getcurrent
 from gevent.monkey import get_original
@@ -203,13 +204,14 @@ class Edges:
         self._epoll.close()
 
 
-def enter_context() -> object:
+def enter_context() -> Any:
     """Give the running greenlet a context of its own, empty; what is returned goes to `leave_context`."""
-    context = Context()
-    getcurrent().gr_context = context
-    return context
+    running: Any = getcurrent()
+    before, running.gr_context = running.gr_context, Context()
+    return before
 
 
-def leave_context(context: object) -> None:
-    """End the context that `enter_context` gave."""
-    getcurrent().gr_context = Context()
+def leave_context(before: Any) -> None:
+    """Go back to the context before, given what `enter_context` returned."""
+    running: Any = getcurrent()
+    running.gr_context = before
