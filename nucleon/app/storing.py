@@ -40,6 +40,7 @@ class Store(Protocol):
     clock: Callable[[], float]
 
     def get_or(self, key: str, load: Callable[[], tuple[list[tuple[str, str]], bytes]]) -> Any: ...
+    def key(self, path: str, query: str = "", who: object = "") -> str: ...
 
 
 class _NotKept(Problem):
@@ -58,7 +59,7 @@ def storing(store: Store, returns: Any, plan: Plan, has_auth: bool) -> Step:
         raise SetupError(f'cache=: this handler {why}, so its answers may differ: say by="all", by="user" or by=a function of the request')
     if store.by == "user" and not has_auth:
         raise SetupError('cache=: by="user", and this route has no auth= that says who asks')
-    return Storing(store, _keys_of(plan, store.by)).answer
+    return Storing(store, _keys_of(plan, store)).answer
 
 
 class Storing:
@@ -90,7 +91,7 @@ class Storing:
     def _key(self, path: str) -> str:
         key = self._keys.get(path)
         if key is None:
-            key = f" {path}?"
+            key = self._store.key(path)
             if len(path) <= LONGEST_PATH:
                 if len(self._keys) >= PATHS:
                     self._keys.clear()
@@ -130,10 +131,11 @@ class Loading:
         return response.headers, response.body
 
 
-def _keys_of(plan: Plan, by: Any) -> Callable[[Visit], str] | None:
+def _keys_of(plan: Plan, store: Store) -> Callable[[Visit], str] | None:
     """Return the function from a visit to the key: who, path, and of the rest exactly what the handler reads; None: only the path."""
     queried = sorted(set(_names(plan, "query")))
     carried = sorted({(place, name) for place in ("header", "cookie") for name in _names(plan, place)})
+    by, key = store.by, store.key
     is_common, is_plain = by is None or by == "all", not (queried or carried or plan.takes_request)
 
     if is_common and is_plain:
@@ -143,15 +145,15 @@ def _keys_of(plan: Plan, by: Any) -> Callable[[Visit], str] | None:
         request = visit.request
         who = "" if is_common else identity_of(visit) if by == "user" else by(request)
         if is_plain:
-            return f"{who} {request.path}?"
+            return key(request.path, "", who)
         fields = fields_from(request.query_string, "query") if queried and request.query_string else {}
         query = urlencode([(name, value) for name in queried for value in fields.get(name, ())])
-        if plan.takes_request:
-            query += f"&{request.query_string}"
         for place, name in carried:
             value = request.headers.get(name if place == "header" else "cookie", "")
             query += f"&{place}.{name}={len(value)}:{value}"
-        return f"{who} {request.path}?{query}"
+        if plan.takes_request:  # behind all whose length is known: it may hold anything
+            query += f"&{request.query_string}"
+        return key(request.path, query, who)
 
     return key_of
 

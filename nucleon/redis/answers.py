@@ -123,13 +123,22 @@ class Answers:
         self._held[key] = copy
         return self._cache.shown(copy)
 
+    def key(self, path: str, query: str = "", who: object = "") -> str:
+        """Return the key of an answer: the first space ends who, the first question mark the path, whatever is in them."""
+        text = str(who)
+        if " " in text or "%" in text:
+            text = text.replace("%", "%25").replace(" ", "%20")
+        if "?" in path or "%" in path:
+            path = path.replace("%", "%25").replace("?", "%3F")
+        return f"{text} {path}?{query}"
+
     def invalidate(self, path: str, query: str = "", who: object = "") -> None:
         """Forget an answer. query: the parameters that the route declares, sorted by name. who: of whom it is, as `by` says."""
-        self._forget(key_of(path, query, who), self._cache.invalidate_at)
+        self._forget(self.key(path, query, who), self._cache.invalidate_at)
 
     def invalidation(self, path: str, query: str = "", who: object = "") -> Callable[[], None]:
         """Return the function that forgets it, for `after_commit`; see `Cache.invalidation`."""
-        key = key_of(path, query, who)
+        key = self.key(path, query, who)
         forget = self._cache.invalidation_at(_place(key))
 
         return lambda: self._forget(key, lambda _: forget())
@@ -146,11 +155,6 @@ class Answers:
 
     def __repr__(self) -> str:
         return f"<Answers: {len(self._copies)} copies here, {self.hits} given without asking, {self._cache!r}>"
-
-
-def key_of(path: str, query: str, who: object) -> str:
-    """Return the key of an answer."""
-    return f"{who} {path}?{query}"
 
 
 def _place(key: str) -> str:

@@ -129,6 +129,22 @@ def test_answers_of_users_are_apart_and_behind_their_auth(redis: Redis) -> None:
     assert client.get("/mine", headers={"authorization": "ann"}).headers["cache-control"] == "private, max-age=5"
 
 
+@pytest.mark.parametrize("first", [("bob", "/files/a%20/files/b"), ("", "/files/a%3F&x"), ("%", "/files/a%2520b")])
+def test_whoever_chooses_a_name_a_path_or_a_query_gets_nobody_elses_answer(redis: Redis, first: tuple[str, str]) -> None:
+    app = App("a")
+
+    @app.get("/files/{name:path}", auth=user, cache=redis.answers(ttl_seconds=60, by="user"))
+    def read(name: str, request: Request, user: User) -> list[str]:
+        return [user.id, name, request.query_string]
+
+    client = Client(app)
+    others = [("bob /files/a", "/files/b"), ("x", "/files/a?x"), ("x", "/files/a?&x"), ("%25", "/files/a%20b"), ("%20", "/files/a")]
+    kept = [client.get(path, headers={"authorization": who or "x"}).json() for who, path in [first, *others]]
+    assert [one[0] for one in kept] == [who or "x" for who, _ in [first, *others]]
+    assert len({tuple(one) for one in kept}) == 6
+    assert redis.dbsize() == 6
+
+
 def test_answers_that_are_for_one_only_are_not_kept(redis: Redis) -> None:
     app, calls = App("a"), []
 
