@@ -8,12 +8,12 @@ from gevent import get_hub, getcurrent
 from greenlet import greenlet
 
 from nucleon.errors import Problem, Unavailable
-from nucleon.http import MalformedInput, reply_head
+from nucleon.http import MalformedInput
 from nucleon.http.head import RequestHead, head_end, parse_head, skip_empty_line
 from nucleon.http.native import ends, now
 from nucleon.message.request import identity_from
 from nucleon.server.core import Core
-from nucleon.server.problems import RequestTimeout, problem_from, problem_response
+from nucleon.server.problems import RequestTimeout, problem_from, refusal
 from nucleon.server.states import BUSY, CLOSED, LINGERING, READING
 from nucleon.server.wire import RECEIVE_BYTES, Wire
 
@@ -246,20 +246,20 @@ class Connection:
             return  # the worker learns it with its next answer
 
     def refuse(self, problem: Problem) -> None:
-        """Answer without the application, and close. Runs where it is called; never waits: the hub logs it, where a log handler cannot."""
+        """Answer without the application, and close. Runs where it is called; never waits, nor does a log handler: the hub logs it."""
         identity = identity_from("")
-        said = "refused with %s: %s; peer %s, request id %s"
-        self.server.loop.run_callback(log.info, said, problem.status, problem.detail, self.peer or "unix", identity)
-        response = problem_response(problem, identity)
-        body = response.body if isinstance(response.body, bytes) else b""
         to_head = self.pending.lstrip(b"\r\n").startswith(b"HEAD ") if self.head is None else self.head.method == "HEAD"
-        head, framing, _ = reply_head(response.status, response.headers, len(body), keep_alive=False, to_head=to_head)
         try:
-            self.wire.send(head + body[:framing], 0)
+            self.wire.send(refusal(problem, identity, to_head), 0)
         except OSError:
             self.close()
-            return
-        self.linger()
+        else:
+            self.linger()
+        said = "refused with %s: %s; peer %s, request id %s", problem.status, problem.detail, self.peer or "unix", identity
+        if getcurrent() is self.server.hub:
+            log.info(*said)  # at once: a flood waits for a slow log
+        else:
+            self.server.loop.run_callback(log.info, *said)
 
     def wait_for_input(self, body: "Body") -> str:
         """Wait until the wire may have something, or its end: "ready", "late" or "ended". Called by the worker greenlet.

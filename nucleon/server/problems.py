@@ -3,7 +3,7 @@
 import msgspec
 
 from nucleon.errors import BadRequest, ContentTooLarge, Problem
-from nucleon.http import MalformedInput
+from nucleon.http import MalformedInput, reply_head
 from nucleon.message.response import Response
 
 
@@ -25,6 +25,14 @@ def problem_response(problem: Problem, request_id: str) -> Response:
     document = msgspec.json.encode(problem.document(request_id=request_id))
     headers = [("X-Request-Id", request_id), *problem.headers.items()]
     return Response(document, problem.status, headers, content_type="application/problem+json")
+
+
+def refusal(problem: Problem, request_id: str, to_head: bool) -> bytes:
+    """Return head and body of the answer to what never became a request; the connection ends behind it."""
+    response = problem_response(problem, request_id)
+    body = response.body if isinstance(response.body, bytes) else b""
+    head, framing, _ = reply_head(response.status, response.headers, len(body), keep_alive=False, to_head=to_head)
+    return head + body[:framing]
 
 
 def _problem_type(code: int) -> type[Problem]:
