@@ -43,7 +43,7 @@ cdef class Link(Turn):
     cpdef object take_inside(self)
     @cython.locals(call=Call)
     cpdef object answer(self, object reply)
-    @cython.locals(before=Turn)
+    @cython.locals(before=Turn, is_taken=bint)
     cpdef object drain(self, Py_ssize_t count=*)
     @cython.locals(call=Call, ready=CallQueue)
     cpdef object pass_on(self)

@@ -182,10 +182,8 @@ class Link(Turn):
 
     def error_of(self, call: Call) -> Exception:
         """Return the exception for a call that got no reply."""
-        if call.fate == UNSENT:
-            return Lost(self.why, may_have_run=False)
-        if call.fate == LOST:
-            return Lost(self.why, may_have_run=True)
+        if call.fate in (UNSENT, LOST):
+            return Lost(self.why, may_have_run=call.fate == LOST)
         if call.fate == TOO_LARGE:
             return ReplyTooLarge(self.why)
         if call.by_deadline:
@@ -353,8 +351,10 @@ class Link(Turn):
     def drain(self, count: int = 0) -> None:
         """Take the replies that are here and switch to those who wait for them, in order. count: octets that have come."""
         before, self.thread.turn = self.thread.turn, self
+        is_taken = False
         try:
             self.take(count)
+            is_taken = True
             while self.ready.count:
                 self.wake(self.ready.popleft())
             if self.roomy is not None:
@@ -363,6 +363,8 @@ class Link(Turn):
                 self.lose("replaced")
         except BaseException:  # a bare greenlet died into the hub: the others go on
             self.loop.run_callback(self.resume)
+            if not is_taken:  # no memory, say: octets are gone, and the next reply would go to the wrong call
+                self.lose("what the server sent could not be read")
             raise
         finally:
             self.thread.turn = before
