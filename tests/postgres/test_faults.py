@@ -111,7 +111,8 @@ def test_exhaustion_is_fair_bounded_and_tells_numbers(fresh_postgres_dsn):
     workers = [gevent.spawn(lambda n=n: (database.execute("select pg_sleep(0.1)"), served.append(n))) for n in range(12)]
     gevent.joinall(workers)
     refused = [worker.exception for worker in workers if worker.exception]
-    assert set(served) == set(range(len(served))) and len(served) >= 2 and refused, "first come, first served"
+    in_line = all(served[at] < served[at + 2] for at in range(len(served) - 2))  # two at a time; who is refused has left the line
+    assert in_line and len(served) >= 2 and refused, "first come, first served"
     assert all(isinstance(error, PoolExhausted) and error.status == 503 for error in refused)
     assert "2 of 2 connections in use" in refused[0].detail and refused[0].headers["Retry-After"]
     database.stop()
