@@ -238,7 +238,10 @@ def sleep(connection: Connection, at: float | None) -> object:
         raise BlockingSwitchOutError("a statement cannot wait in the event loop itself: spawn a greenlet for it")
     connection.waiter = current.switch
     try:
-        return here.thread.leave(hub)
+        while True:
+            given: object = here.thread.leave(hub)
+            if given is READY or given is _expired:
+                return given  # what else switched here meant something that this greenlet waited for earlier
     finally:
         connection.waiter = None
 

@@ -50,3 +50,9 @@ def test_a_statement_in_a_callback_of_the_loop_says_that_it_cannot_wait_there(db
     assert "spawn a greenlet" in str(raised[0])
     assert db.value("select 3") == 3
     assert db.pool.in_use == 0
+
+
+def test_a_switch_that_was_meant_for_something_else_does_not_end_a_statement(db: Postgres) -> None:
+    gevent.get_hub().loop.run_callback(gevent.getcurrent().switch, "meant for something else")
+    assert db.value("select 1 from pg_sleep(0.05)") == 1
+    assert db.pool.closed_by_reason.total() == 0
