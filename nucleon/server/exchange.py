@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Iterator
 
+from gevent import Timeout
+
 from nucleon import green, hooks
 from nucleon.errors import Problem
 from nucleon.http.head import RequestHead
@@ -19,6 +21,7 @@ from nucleon.wsgi import FileWrapper, Start, finish_environ, respond_to
 log = logging.getLogger("nucleon.server")
 _JOINED_BYTES = 16_384  # a body up to this size is copied behind its head; a larger one is sent from where it is
 _EVENTS_HEAD_SECONDS = 0.25  # a stream of events that is silent so long sends its head: until then an error still has a status of its own
+_FAILURES = (Exception, Timeout)  # a handler's own `with gevent.Timeout(...)` is an error of its own, though no `Exception`
 _set_deadline = green.deadline_at.set
 _set_identity = hooks.request_id.set
 
@@ -52,7 +55,7 @@ def run_exchange(core: Core, connection: Connection) -> bool:
         log.info("the client of %s %s has gone: %s", head.method, head.path, gone)
         connection.close()
         return False
-    except Exception:
+    except _FAILURES:
         log.exception("%s %s failed while its answer was sent", head.method, head.path)
         connection.close()
         return False
@@ -79,7 +82,7 @@ def _answer(core: Core, connection: Connection, head: RequestHead, body: Body | 
         return core.respond(request)  # type: ignore[misc]
     except Problem as problem:
         return problem_response(problem, request.id)
-    except Exception:
+    except _FAILURES:
         log.exception("%s %s failed", request.method, request.path)
         return problem_response(Problem(), request.id)
 
@@ -101,7 +104,7 @@ def _answer_wsgi(core: Core, connection: Connection, head: RequestHead, body: Bo
         if connection.early is None:
             return problem_response(problem, start.id)
         log.info("%s %s: %s after the first byte", head.method, head.path, problem)
-    except Exception:
+    except _FAILURES:
         log.exception("%s %s failed", head.method, head.path)
         if connection.early is None:
             return problem_response(Problem(), start.id)
@@ -150,7 +153,7 @@ def _send_whole(connection: Connection, head: RequestHead, response: Response, k
     return reply.keep_alive
 
 
-def _send_fault(connection: Connection, head: RequestHead, error: Exception, keep_alive: bool) -> bool:
+def _send_fault(connection: Connection, head: RequestHead, error: BaseException, keep_alive: bool) -> bool:
     log.error("%s %s: the response cannot be sent: %s", head.method, head.path, error, exc_info=error)
     return _send_whole(connection, head, problem_response(Problem(), _identity(head)), keep_alive, False)
 
@@ -171,7 +174,7 @@ def _send_stream(connection: Connection, head: RequestHead, response: Response, 
             return _send_whole(connection, head, problem_response(problem, _identity(head)), keep_alive, False)
         except Gone:
             raise
-        except Exception as error:
+        except _FAILURES as error:
             if stream is not None and stream.has_begun:
                 raise
             return _send_fault(connection, head, error, keep_alive)
@@ -216,5 +219,5 @@ def _send_file(connection: Connection, head: RequestHead, response: Response, fi
 def _close(response: Response) -> None:
     try:
         response.close()
-    except Exception:
+    except _FAILURES:
         log.exception("closing a response failed")

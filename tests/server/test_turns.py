@@ -11,6 +11,7 @@ import pytest
 from gevent.exceptions import BlockingSwitchOutError
 from hosting import Hosted, hosted
 
+from nucleon import App
 from nucleon.green.threads import here
 from nucleon.testing import eventually
 
@@ -26,6 +27,9 @@ class Breaking:
         match environ["PATH_INFO"]:
             case "/cancelled":
                 raise asyncio.CancelledError
+            case "/too-slow":
+                with gevent.Timeout(0.001):
+                    gevent.sleep(600)
             case "/left-behind":
                 self.stray = gevent.Timeout(0.001)
                 self.stray.start()
@@ -144,3 +148,31 @@ def test_a_log_handler_that_waits_is_not_woken_with_what_a_request_waits_for(bre
     assert [one[:12] for one in answers] == [b"HTTP/1.1 200", b"HTTP/1.1 400"] * 2
     assert said == ["refused with 400"] * 2
     close(connections)
+
+
+def test_a_time_out_of_gevent_that_a_handler_does_not_catch_is_its_own_error(
+    breaking: Hosted, failed: list[type], caplog: pytest.LogCaptureFixture
+) -> None:
+    (connection,) = opened(breaking, 1)
+    connection.sendall(get("too-slow") + get("fine"))
+    seen = answer(connection)
+    assert seen.startswith(b"HTTP/1.1 500 ")
+    assert seen.endswith(b"<done>")
+    assert "Timeout: 0.001 second" in caplog.text
+    assert failed == []
+    connection.close()
+
+
+def test_a_stream_that_a_time_out_of_gevent_ends_before_its_first_piece_is_an_error_with_a_status(failed: list[type]) -> None:
+    app = App("streams")
+
+    @app.get("/pieces")
+    def pieces() -> Iterator[bytes]:
+        with gevent.Timeout(0.001):
+            gevent.sleep(600)
+        yield b"never"
+
+    with hosted(app) as served, socket.create_connection(served.address, timeout=10) as connection:
+        connection.sendall(get("pieces"))
+        assert connection.recv(1000).startswith(b"HTTP/1.1 500 ")
+    assert failed == []
