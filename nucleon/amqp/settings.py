@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from nucleon.errors import SetupError
 from nucleon.secret import Secret
 
 FRAME_MINIMUM = 8192
@@ -43,16 +44,16 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.mechanism not in ("plain", "amqplain", "external"):
-            raise ValueError(f"mechanism is 'plain', 'amqplain' or 'external', not {self.mechanism!r}")
+            raise SetupError(f"mechanism is 'plain', 'amqplain' or 'external', not {self.mechanism!r}")
         if self.frame_max < FRAME_MINIMUM:
-            raise ValueError(f"frame_max must be at least {FRAME_MINIMUM}, not {self.frame_max}")
+            raise SetupError(f"frame_max must be at least {FRAME_MINIMUM}, not {self.frame_max}")
         for name in ("wait_seconds", "connect_seconds", "answer_seconds", "retry_minimum_seconds", "retry_maximum_seconds"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
+                raise SetupError(f"{name} must be more than 0, not {getattr(self, name)}")
         for name in ("prefetch", "window", "channel_max"):
             if not 1 <= getattr(self, name) <= 65_535:
-                raise ValueError(f"{name} must be 1 to 65535, not {getattr(self, name)}")
+                raise SetupError(f"{name} must be 1 to 65535, not {getattr(self, name)}")
         if self.bridge_seconds < 0:
-            raise ValueError(f"bridge_seconds must not be negative, not {self.bridge_seconds}")
+            raise SetupError(f"bridge_seconds must not be negative, not {self.bridge_seconds}")
         if self.heartbeat_seconds < 0 or self.body_limit_bytes < 1:
-            raise ValueError("heartbeat_seconds must not be negative, body_limit_bytes at least 1")
+            raise SetupError("heartbeat_seconds must not be negative, body_limit_bytes at least 1")

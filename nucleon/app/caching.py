@@ -13,7 +13,7 @@ def seconds_from(cache: int | str) -> int:
     found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(cache))
     seconds = int(found[1]) * UNITS[found[2]] if found is not None else 0
     if seconds == 0 or isinstance(cache, bool):
-        raise ValueError(f'cache= is whole seconds above 0, or such as "60s", "5m", "1h", "1d", not {cache!r}')
+        raise ValueError(f'cache= is whole seconds above 0, or such as "60s", "5m", "1h", "1d", or cache.answers(...), not {cache!r}')
     return seconds
 
 

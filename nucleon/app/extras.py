@@ -62,7 +62,7 @@ def merged(outer: Extras, inner: Mapping[str, Any], where: str) -> Extras:
     if isinstance(result.get("scopes"), str):
         raise TypeError(f'{where}: scopes= is a tuple of names, such as ("orders:write",), not one str')
     cache = result.get("cache")
-    if cache is not None and not hasattr(cache, "get_or"):
+    if cache is not None and not (hasattr(cache, "get_or") and hasattr(cache, "by")):
         try:
             seconds_from(cache)
         except ValueError as error:
@@ -80,7 +80,7 @@ def listed(limits: Limits | Rate | Sequence[Limits | Rate] | None) -> list[Limit
     """Return limits as a list, however they were given."""
     if limits is None:
         return []
-    return list(limits) if isinstance(limits, Sequence) else [limits]
+    return list(limits) if isinstance(limits, Sequence) and not isinstance(limits, str) else [limits]
 
 
 def _limits_within(outer: Any, inner: Any, where: str) -> list[Limits | Rate] | None:

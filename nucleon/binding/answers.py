@@ -9,7 +9,7 @@ import msgspec
 
 from nucleon.binding.call import Call
 from nucleon.binding.faults import non_finite
-from nucleon.binding.kinds import may_hold_non_finite, plain, unknown_parts
+from nucleon.binding.kinds import may_hold_non_finite, plain, shown, unknown_parts
 from nucleon.binding.preconditions import is_not_modified, names_version
 from nucleon.binding.shape import shape_from, whole_type
 from nucleon.errors import NotAcceptable, SetupError
@@ -55,7 +55,7 @@ def answer_from(annotation: Any, status: int | None, locate: Locate) -> Answer:
         inner = get_args(inner)[0]
     unknown = unknown_parts(inner)
     if unknown:
-        raise SetupError(f"the return annotation holds {getattr(unknown[0], '__qualname__', unknown[0])}, which JSON cannot carry")
+        raise SetupError(f"the return annotation holds {shown(unknown[0])}, which JSON cannot carry")
     encode = encoder_from(inner)
     if owner is Created:
         return _created(encode, status or 201, locate)

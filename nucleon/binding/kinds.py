@@ -130,10 +130,18 @@ def unknown_parts(kind: Any) -> list[Any]:
     for part in parts_of(kind):
         if isinstance(part, str):
             wrong.append(part)
-        elif isinstance(part, type) and not is_record(part) and get_origin(part) is None:
+        elif isinstance(get_origin(part) or part, type) and not is_record(part):
             try:
                 if isinstance(msgspec.inspect.type_info(part), msgspec.inspect.CustomType):
                     wrong.append(part)
             except TypeError:
                 wrong.append(part)
     return wrong
+
+
+def shown(kind: Any) -> str:
+    """Return the name of a type for an error message: `Session[Login]`."""
+    owner = get_origin(kind)
+    if owner is None:
+        return str(getattr(kind, "__qualname__", repr(kind)))
+    return f"{shown(owner)}[{', '.join(shown(part) for part in get_args(kind))}]"

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from nucleon.binding import readers
 from nucleon.binding.call import Call
 from nucleon.binding.filling import Parameter, Plan
-from nucleon.binding.kinds import is_record, is_structured, members, plain, unknown_parts
+from nucleon.binding.kinds import is_record, is_structured, members, plain, shown, unknown_parts
 from nucleon.binding.sources import taken_apart
 from nucleon.errors import SetupError
 from nucleon.message import Patch, Request
@@ -176,8 +176,7 @@ class Study:
                 return injected
         unknown = unknown_parts(kind) if get_origin(plain(kind)) is not Patch else []
         if unknown:
-            shown = getattr(unknown[0], "__qualname__", repr(unknown[0]))
-            raise SetupError(f"{where}: nothing provides {shown} (no resource, no provider), and a request cannot carry it")
+            raise SetupError(f"{where}: nothing provides {shown(unknown[0])} (no resource, no provider), and a request cannot carry it")
         if place is None:
             place = self._place(name, kind)
         outside = other_name or (name.replace("_", "-").title() if place == "header" else name)

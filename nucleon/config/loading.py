@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import os
+import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -136,6 +137,7 @@ def _filled(section: str, kind: type, given: Mapping[str, Given], faults: list[F
     except (ValueError, TypeError, SetupError) as error:
         holds_secret = any(is_secret(hints[name]) for name in values)
         what = "the values do not fit together" if holds_secret and not isinstance(error, SetupError) else str(error)
-        origins = ", ".join(dict.fromkeys(one.origin for one in given.values())) or f"[{section}]"
+        told = [one for name, one in given.items() if re.search(rf"\b{name}\b", what)] or given.values()  # those that it is about
+        origins = ", ".join(dict.fromkeys(one.origin for one in told)) or f"[{section}]"
         faults.append(Fault(origins, f"[{section}]: {what}"))
         return None

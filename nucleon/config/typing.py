@@ -9,6 +9,9 @@ import msgspec
 from nucleon.config.sources import Given
 from nucleon.secret import Secret
 
+PLAIN_WORDS = {int: "a whole number, without a unit", float: "a number, without a unit", bool: "true or false", str: "text"}
+"""What a setting of a simple type holds."""
+
 
 def is_secret(annotation: Any) -> bool:
     """Tell whether the annotation is `Secret[...]`, alone, as one of several, or a tuple of them."""
@@ -44,7 +47,9 @@ def convert(given: Given, annotation: Any) -> Any:
     try:
         return msgspec.convert(value, annotation, strict=not given.is_text)
     except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from None
+        if annotation in PLAIN_WORDS:
+            raise ValueError(f"must be {PLAIN_WORDS[annotation]}, not {value!r}") from None
+        raise ValueError(f"{error}: {value!r}") from None
 
 
 def _secrets(given: Given) -> tuple[Secret[str], ...]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 
+from nucleon.errors import SetupError
 from nucleon.secret import Secret
 
 
@@ -61,11 +62,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.reset not in ("seen", "always"):
-            raise ValueError(f"reset is 'seen' or 'always', not {self.reset!r}")
+            raise SetupError(f"reset is 'seen' or 'always', not {self.reset!r}")
         if self.migrations_newer not in ("refuse", "allow"):
-            raise ValueError(f"migrations_newer is 'refuse' or 'allow', not {self.migrations_newer!r}")
+            raise SetupError(f"migrations_newer is 'refuse' or 'allow', not {self.migrations_newer!r}")
         negative = [field.name for field in fields(self) if isinstance(value := getattr(self, field.name), int | float) and value < 0]
         if negative:
-            raise ValueError(f"{', '.join(negative)} cannot be negative")
+            raise SetupError(f"{', '.join(negative)} cannot be negative")
         if self.maximum < 1 or not 0 <= self.minimum <= self.maximum:
-            raise ValueError(f"minimum {self.minimum} and maximum {self.maximum} do not fit: 0 <= minimum <= maximum, maximum at least 1")
+            raise SetupError(f"minimum {self.minimum} and maximum {self.maximum} do not fit: 0 <= minimum <= maximum, maximum at least 1")

@@ -18,6 +18,7 @@ from nucleon.redis.border import TIMER_SLACK_SECONDS
 from nucleon.redis.copies import Copy, Made
 from nucleon.redis.entries import CLAIM, INVALIDATE, STORE, Entry, claim_key, claimed, entry_from, stored_from
 from nucleon.redis.grace import grace, spawn_apart
+from nucleon.redis.kinds import check_kind
 from nucleon.redis.measures import check_seconds
 from nucleon.redis.patterns import KeyPattern
 from nucleon.redis.scripts import RELEASE, Commands
@@ -107,6 +108,7 @@ class Cache(Generic[T]):
     ) -> None:
         self._commands = commands
         self._pattern = KeyPattern(key, "cache")
+        check_kind(f"cache {key!r}", kind)
         self.keeping = keeping
         self._clock = clock
         self._encoder = encoding.Encoder()
@@ -116,7 +118,7 @@ class Cache(Generic[T]):
         self._flights: dict[str, _Flight[T]] = {}
         self._refreshing: set[str] = set()
         self._retrying: set[str] = set()
-        self.hits = self.misses = self.stale = self.loads = 0
+        self.hits = self.misses = self.stale = self.loads = self.unreadable = 0
 
     def key(self, **key: object) -> str:
         """Return the Redis key; ":", "%", "{" and "}" in values are escaped, so that different values never share a key."""
@@ -243,8 +245,18 @@ class Cache(Generic[T]):
     def _decoded(self, entry: Entry) -> tuple[T] | None:
         try:
             return (self._decoder.decode(entry.data),) if entry.kind == "v" else None
-        except UNREADABLE:
+        except UNREADABLE as error:
+            self._tell_unreadable(error)
             return None
+
+    def _tell_unreadable(self, error: Exception) -> None:
+        """Count a value that does not fit the type; the log tells of the first: when every load returns such, nothing is ever kept."""
+        self.unreadable += 1
+        if self.unreadable == 1:
+            log.warning(
+                "cache %r: a kept value is not of its type and counts as a miss (an older release wrote it, or the load returns "
+                "something else than its annotation says; told once): %s", self._pattern.text, error
+            )
 
     def _fly(self, place: str, load: Callable[[], T], entry: Entry) -> T:
         """Load for everybody in this worker who waits."""

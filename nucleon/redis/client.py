@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any, ClassVar, TypeVar
 
@@ -85,7 +86,8 @@ class Redis(SharedCommands, Offers, redis.Redis):
         """
         unknown = sorted(set(defaults) - {field.name for field in fields(RedisSettings)})
         if unknown:
-            raise SetupError(f"Redis() has no setting {', '.join(unknown)}")
+            why = "the address of the server is url (REDIS_URL, or [redis] url in the settings), the others are in docs/redis.md"
+            raise SetupError(f"Redis() has no setting {', '.join(unknown)}: {why}")
         self.name = self.kind
         self.calls = self.failures = 0
         self._credential_provider = credential_provider
@@ -195,17 +197,26 @@ def _connected(options: dict[str, Any], settings: RedisSettings) -> Any:
     """Return a connection to a server that answers. Raises redis-py's errors; `BusyLoadingError` while it is not ready."""
     kind = options["connection_class"]
     connection = kind(**{name: value for name, value in options.items() if name != "connection_class"})
-    connection.connect()
     try:
-        connection.send_command("PING")
-        connection.read_response(timeout=min(options["socket_connect_timeout"], options["socket_timeout"]))
-    except (AuthenticationError, BusyLoadingError):
+        connection.connect()
+        _ping(connection, min(options["socket_connect_timeout"], options["socket_timeout"]))
+    except AuthenticationError as error:
+        connection.disconnect()
+        has_password = options.get("password") is not None or options.get("credential_provider") is not None
+        why = "refuses this user or password" if has_password else "asks for a password, and the url has none"
+        raise type(error)(f"the server {why}: {error}") from error
+    except BusyLoadingError:
         connection.disconnect()
         raise
-    except ResponseError:
-        pass  # a user who may not PING: the server is there all the same
     connection.is_tracking = bool(settings.local_bytes) and _begin_tracking(connection)
     return connection
+
+
+def _ping(connection: Any, patience_seconds: float) -> None:
+    """Ask whether the server is ready; a user who may not PING hears that it is there all the same."""
+    connection.send_command("PING")
+    with suppress(ResponseError):
+        connection.read_response(timeout=patience_seconds)
 
 
 def _begin_tracking(connection: Any) -> bool:

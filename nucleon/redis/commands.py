@@ -59,6 +59,15 @@ def words_of(args: Sequence[Any]) -> tuple[bytes, ...]:
     return words
 
 
+def wrong_word(args: Sequence[Any], error: DataError) -> DataError:
+    """Return redis-py's error for a command that cannot be packed, with the argument that is to blame; its value is not told."""
+    fit = (str, bytes, int, float, bytearray, memoryview)
+    for place, arg in enumerate(args):
+        if isinstance(arg, bool) or not isinstance(arg, fit):
+            return DataError(f"{error} ({args[0]}: argument {place} is of type {type(arg).__qualname__})")
+    return error
+
+
 @lru_cache(1024)
 def is_simple(name: Any) -> bool:
     """Tell whether the first word alone says that a command neither waits on the server nor changes its connection."""

@@ -10,7 +10,7 @@ import hiredis
 from gevent import monkey
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _HiredisParser
 from redis.backoff import NoBackoff
-from redis.connection import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import AuthenticationError, InvalidResponse, ReadOnlyError
 from redis.exceptions import ConnectionError as NoConnection
 from redis.maint_notifications import MaintNotificationsConfig
@@ -21,6 +21,7 @@ from redis.utils import SENTINEL
 from nucleon import green, hooks
 from nucleon.errors import DeadlineExceeded, SetupError
 from nucleon.green.thread_numbers import thread_number
+from nucleon.redis.address import options_from
 from nucleon.redis.border import Crowded, Lost, ReplyTooLarge
 from nucleon.redis.commands import FOREVER, is_stateful, seconds_on_server
 from nucleon.redis.settings import Settings
@@ -285,15 +286,15 @@ def check_server(settings: Settings) -> None:
     if not monkey.is_module_patched("socket"):
         raise SetupError("Redis cannot wait in the event loop: run the program with `nucleon serve`, or call nucleon.green.patch() first")
     if settings.url is None and not settings.sentinels:
-        raise SetupError("Redis has no server: set REDIS_URL, or url in the settings section [redis]")
+        raise SetupError(
+            "Redis has no server: set REDIS_URL, or url in the settings section [redis]. (A command while the module is imported "
+            "comes before the settings are read, and before the embedded server runs: put it into a handler or an @app.on_start)"
+        )
 
 
 def connection_options(settings: Settings, credential_provider: Any = None) -> dict[str, Any]:
     """Return keyword arguments for redis-py's pool. Raises `SetupError` for an address it cannot read."""
-    try:
-        options: dict[str, Any] = parse_url(settings.url.reveal() if settings.url is not None else "redis://")  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        raise SetupError(f"the url of Redis cannot be read: {error}") from None
+    options = options_from(settings.url.reveal() if settings.url is not None else "redis://")
     kind = options.get("connection_class", Connection)
     if settings.sentinels:
         if kind is UnixDomainSocketConnection:

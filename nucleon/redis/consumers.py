@@ -1,17 +1,30 @@
 """A worker's consumption of a group: so many entries at a time, each on a greenlet of its own, drained at the stop."""
 
+import inspect
 import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from nucleon import green
+from nucleon.errors import SetupError
 from nucleon.redis.grace import spawn_apart
 from nucleon.redis.groups import Delivery, Group
 from nucleon.redis.measures import check_counts, check_seconds
 
 T = TypeVar("T")
 log = logging.getLogger("nucleon.redis")
+
+
+def _check_handler(handle: Callable[..., object]) -> None:
+    """Raise `SetupError` when it cannot be called with one value."""
+    name = getattr(handle, "__qualname__", repr(handle))
+    try:
+        inspect.signature(handle).bind(None)
+    except TypeError as error:
+        raise SetupError(f"Consumption() calls {name} with one value: {error}") from None
+    except ValueError:
+        return  # written in C, and nobody knows what it takes
 
 
 class Consumption(Generic[T]):
@@ -22,6 +35,9 @@ class Consumption(Generic[T]):
     """
 
     def __init__(self, group: Group[T], handle: Callable[[T], object], *, concurrency: int = 1, handle_seconds: float = 30.0) -> None:
+        if not isinstance(group, Group):
+            raise SetupError(f"Consumption() takes a group of a stream, such as orders.group('billing'), not {group!r}")
+        _check_handler(handle)
         check_counts("consumption", concurrency=concurrency)
         check_seconds("consumption", handle_seconds=handle_seconds)
         self.group = group

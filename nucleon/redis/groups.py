@@ -84,7 +84,7 @@ class Delivery(Generic[T]):
         self._group.drop(self.id)
         if not isinstance(error, Exception):
             return False
-        log.error("entry %s failed at attempt %d of %s", self.id, self.attempt, self._group, exc_info=error)
+        self._group.tell_failed(self.id, self.attempt, error)
         return True
 
     def __repr__(self) -> str:
@@ -161,7 +161,7 @@ class Group(Generic[T]):
         except (Unavailable, DeadlineExceeded) as error:
             if not self._is_away:
                 self._is_away = True
-                log.warning("%s waits for Redis: %s", self, error)
+                log.warning("%s waits for Redis: %s (%s)", self, error, error.__cause__)
             green.sleep(random.uniform(0.1, 0.5))
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
@@ -189,12 +189,19 @@ class Group(Generic[T]):
         if id not in self._to_ack:
             self._in_hand.discard(id)
 
+    def tell_failed(self, id: str, attempt: int, error: Exception) -> None:
+        """Write to the log that a handler failed, and what becomes of the entry."""
+        last = attempt >= self.maximum_deliveries
+        what = f"put aside into {self.dead_key!r}" if last else "tried again"
+        where, tries = f"{self.key!r}, group {self.name!r}", f"try {attempt} of {self.maximum_deliveries}"
+        log.error("entry %s of %s failed, %s; %s after %g s", id, where, tries, what, self.abandoned_seconds, exc_info=error)
+
     def put_aside(self, id: str, data: bytes, reason: str) -> None:
         """Move an entry to the dead letters. Raises `Unavailable`."""
         PUT_ASIDE.run(self._commands, [self.key, self.dead_key], self.name, id, self.maximum_dead, data, reason)
         self._in_hand.discard(id)
         self.dead += 1
-        log.error("entry %s of %s is put aside: %s", id, self, reason)
+        log.error("entry %s of %r is put aside into %r: %s", id, self.key, self.dead_key, reason)
 
     def backlog(self) -> int:
         """Return how many entries were given to a consumer and are not acknowledged."""

@@ -197,7 +197,7 @@ class Hub:
                 for place in list(self._places.values()):
                     place.refuse(error)
             except (Unavailable, DeadlineExceeded, RedisError) as error:
-                log.warning("the hub has lost Redis: %s (%s)", error, type(error).__name__)
+                log.warning("the hub has lost Redis, and connects again: %s (%s)", error, error.__cause__ or type(error).__name__)
             except Exception:
                 if self._keeper is getcurrent():
                     log.exception("the hub failed and connects again")

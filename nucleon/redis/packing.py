@@ -4,6 +4,9 @@ from typing import Any
 
 from hiredis import pack_command
 from redis.connection import HiredisRespSerializer
+from redis.exceptions import DataError
+
+from nucleon.redis.commands import wrong_word
 
 _serializer: Any = HiredisRespSerializer()
 
@@ -16,4 +19,7 @@ def pack(args: tuple[Any, ...]) -> bytes:
             return packed
     except TypeError:
         pass
-    return b"".join(_serializer.pack(*args))
+    try:
+        return b"".join(_serializer.pack(*args))
+    except DataError as error:
+        raise wrong_word(args, error) from None

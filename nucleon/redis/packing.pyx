@@ -10,6 +10,9 @@ from libc.string cimport memcpy
 
 from hiredis import pack_command
 from redis.connection import HiredisRespSerializer
+from redis.exceptions import DataError
+
+from nucleon.redis.commands import wrong_word
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -80,7 +83,10 @@ cdef object packed_by_hiredis(tuple args):
             return pack_command(args)
     except TypeError:
         pass
-    return b"".join(serializer.pack(*args))
+    try:
+        return b"".join(serializer.pack(*args))
+    except DataError as error:
+        raise wrong_word(args, error) from None
 
 
 def pack(tuple args not None):

@@ -24,6 +24,7 @@ import msgspec
 
 from nucleon.errors import SetupError, Unauthorized
 from nucleon.message import Request
+from nucleon.redis.kinds import check_kind
 from nucleon.redis.measures import wrong_seconds
 from nucleon.redis.scripts import Commands
 from nucleon.redis.unreadable import UNREADABLE
@@ -55,14 +56,14 @@ class SessionSettings:
 
     def __post_init__(self) -> None:
         if not self.cookie.isascii() or not self.cookie.replace("-", "").replace("_", "").isalnum():
-            raise ValueError(f"cookie is a name of letters, digits, - and _, not {self.cookie!r}")
+            raise SetupError(f"cookie is a name of letters, digits, - and _, not {self.cookie!r}")
         if self.same_site not in ("Lax", "Strict", "None") or (self.same_site == "None" and not self.secure):
-            raise ValueError('same_site is "Lax", "Strict", or "None" with secure = true')
+            raise SetupError('same_site is "Lax", "Strict", or "None" with secure = true')
         for name in ("idle_seconds", "absolute_seconds"):
             if (wrong := wrong_seconds(getattr(self, name))) is not None:
-                raise ValueError(f"{name} {wrong}")
+                raise SetupError(f"{name} {wrong}")
         if self.secret is not None and any(len(one) < 16 for one in self.secret.reveal().split() or [""]):
-            raise ValueError("secret must have at least 16 characters")
+            raise SetupError("secret must have at least 16 characters")
 
 
 class Session(Generic[T]):
@@ -133,13 +134,14 @@ class Sessions(Generic[T]):
     Settings: ClassVar[type[SessionSettings]] = SessionSettings
 
     def __init__(self, commands: Commands, kind: type[T], *, clock: Callable[[], float] = time.time, **defaults: Any) -> None:
+        check_kind("Sessions()", kind)
         self._commands, self._data_kind, self._clock = commands, kind, clock
         self._encode = msgspec.json.Encoder().encode
         self._decode: Callable[[bytes], T] = msgspec.json.Decoder(kind).decode
         self.begun = self.ended = 0
         try:
             self.configure(SessionSettings(**defaults), self.kind)
-        except (TypeError, ValueError) as error:
+        except (TypeError, SetupError) as error:
             raise SetupError(f"Sessions(): {error}") from None
 
     def install(self, app: App, name: str | None = None) -> Self:

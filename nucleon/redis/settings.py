@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from nucleon.errors import SetupError
 from nucleon.redis.measures import wrong_count, wrong_seconds
 from nucleon.secret import Secret
 
@@ -53,16 +54,16 @@ class Settings:
         counts = ("shared_connections", "max_connections", "commands_in_flight", "in_flight_bytes", "large_bytes", "reply_bytes")
         for name in (*counts, "local_entries"):
             if (wrong := wrong_count(getattr(self, name))) is not None:
-                raise ValueError(f"{name} {wrong}")
+                raise SetupError(f"{name} {wrong}")
         for name in ("wait_seconds", "connect_seconds", "socket_seconds", "local_seconds"):
             if (wrong := wrong_seconds(getattr(self, name))) is not None:
-                raise ValueError(f"{name} {wrong}")
+                raise SetupError(f"{name} {wrong}")
         if self.protocol not in (2, 3):
-            raise ValueError(f"protocol must be 2 or 3, not {self.protocol}")
+            raise SetupError(f"protocol must be 2 or 3, not {self.protocol}")
         if self.local_bytes < 0:
-            raise ValueError(f"local_bytes cannot be negative: {self.local_bytes}")
+            raise SetupError(f"local_bytes cannot be negative: {self.local_bytes}")
         if self.local_bytes and self.protocol != 3:
-            raise ValueError("local_bytes needs protocol = 3: the server's notices of changed keys come over RESP3")
+            raise SetupError("local_bytes needs protocol = 3: the server's notices of changed keys come over RESP3")
         for place in self.sentinels:
             if not place.rpartition(":")[2].isdigit():
-                raise ValueError(f"sentinels are written 'host:port', not {place!r}")
+                raise SetupError(f"sentinels are written 'host:port', not {place!r}")

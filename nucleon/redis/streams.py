@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from nucleon.redis.groups import FIELD, Group, entries_from
+from nucleon.redis.kinds import check_kind
 from nucleon.redis.measures import check_counts
 from nucleon.redis.scripts import Commands
 
@@ -21,6 +22,7 @@ class Stream(Generic[T]):
 
     def __init__(self, commands: Commands, kind: type[T], key: str, *, maximum_length: int = 100_000) -> None:
         check_counts(f"stream {key!r}", maximum_length=maximum_length)
+        check_kind(f"stream {key!r}", kind)
         self._commands = commands
         self.key = key
         self.maximum_length = maximum_length

@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from nucleon.redis.hub import Hub
+from nucleon.redis.kinds import check_kind
 from nucleon.redis.patterns import ESCAPED, KeyPattern
 from nucleon.redis.subscriptions import Overflow, Subscription
 
@@ -19,6 +20,7 @@ class Topic(Generic[T]):
     def __init__(self, hub: Hub, kind: type[T], channel: str) -> None:
         self._hub = hub
         self._pattern = KeyPattern(channel, "topic")
+        check_kind(f"topic {channel!r}", kind)
         self._encode = msgspec.json.Encoder().encode
         self._decode = msgspec.json.Decoder(kind).decode
 

@@ -9,7 +9,7 @@ import pytest
 from nucleon import green
 from nucleon.amqp import Amqp, ConnectionLost, OutcomeUnknown
 from nucleon.amqp.settings import Settings
-from nucleon.errors import DeadlineExceeded
+from nucleon.errors import DeadlineExceeded, SetupError
 from nucleon.testing import TcpProxy, eventually
 
 Connect = Callable[..., Amqp]
@@ -94,5 +94,5 @@ def test_a_message_that_may_have_arrived_stays_unknown_when_there_is_no_second_t
 
 def test_the_setting_is_checked() -> None:
     assert Settings().bridge_seconds == 2
-    with pytest.raises(ValueError, match="bridge_seconds must not be negative, not -1"):
+    with pytest.raises(SetupError, match="bridge_seconds must not be negative, not -1"):
         Settings(bridge_seconds=-1)

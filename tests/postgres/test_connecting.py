@@ -320,9 +320,9 @@ class TestTime:
 
 
 def test_settings_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="wait_seconds, lifetime_seconds cannot be negative"):
+    with pytest.raises(SetupError, match="wait_seconds, lifetime_seconds cannot be negative"):
         Postgres(wait_seconds=-1, lifetime_seconds=-0.5)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(SetupError, match="do not fit"):
         Postgres(minimum=3, maximum=2)
 
 

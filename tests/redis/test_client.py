@@ -349,7 +349,7 @@ def test_settings_are_checked() -> None:
         Redis(colour="red")
     with pytest.raises(SetupError, match="cannot be read"):
         Redis(url=Secret("mysql://x"))
-    with pytest.raises(ValueError, match="max_connections"):
+    with pytest.raises(SetupError, match="max_connections"):
         Settings(max_connections=0)
 
 

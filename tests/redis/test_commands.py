@@ -22,6 +22,8 @@ WAYS = [(2, False), (2, True), (3, False), (3, True)]
 def outcome(do: Callable[..., Any], *args: Any, **options: Any) -> Any:
     try:
         return do(*args, **options)
+    except redis_py.DataError as error:
+        return type(error), str(error).split(" (")[0]  # ours says in brackets which argument it is
     except Exception as error:  # noqa: BLE001  errors are answers here
         return type(error), str(error)
 

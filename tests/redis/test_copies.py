@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import DataError, ResponseError
 
 from nucleon import green, hooks
-from nucleon.errors import Unavailable
+from nucleon.errors import SetupError, Unavailable
 from nucleon.redis import Redis, Settings
 from nucleon.redis.copies import HEARD_SECONDS
 from nucleon.secret import Secret
@@ -384,7 +384,7 @@ def test_a_forked_child_has_no_copies_of_its_parent(made: Made) -> None:
 
 
 def test_copies_need_the_third_protocol() -> None:
-    with pytest.raises(ValueError, match="protocol = 3"):
+    with pytest.raises(SetupError, match="protocol = 3"):
         Settings(local_bytes=1)
 
 

@@ -14,7 +14,7 @@ import pytest
 from private_servers import PrivateValkey
 
 from nucleon.embedded.account import valkey_program
-from nucleon.errors import Unavailable
+from nucleon.errors import SetupError, Unavailable
 from nucleon.redis import Redis, Settings
 from nucleon.secret import Secret
 from nucleon.testing import TcpProxy
@@ -155,7 +155,7 @@ def test_nobody_knows_the_master(servers: tuple[PrivateValkey, PrivateValkey], s
 
 
 def test_sentinels_are_written_as_host_and_port() -> None:
-    with pytest.raises(ValueError, match="host:port"):
+    with pytest.raises(SetupError, match="host:port"):
         Settings(sentinels=("one",))
 
 

@@ -79,5 +79,5 @@ def test_a_number_of_things_is_whole(redis: Redis, name: str, value: object) -> 
 @pytest.mark.parametrize("setting", ["wait_seconds", "connect_seconds", "socket_seconds", "local_seconds"])
 @pytest.mark.parametrize("value", [0, float("nan"), float("inf")])
 def test_a_settings_file_cannot_say_nan(setting: str, value: float) -> None:
-    with pytest.raises(ValueError, match=setting):
+    with pytest.raises(SetupError, match=setting):
         Settings(**{setting: value})
