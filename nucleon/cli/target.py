@@ -76,8 +76,8 @@ def application_from(target: Target) -> Any:
 def _imported(module: str, path: Path) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except SetupError:
-        raise
+    except SetupError as error:
+        raise SetupError(f"{error}{_place_of(error)}") from error  # one of a tool: it knows what is wrong, and not where it was written
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
             raise SetupError(f"there is no module {module!r} in {path}: name the application as MODULE:APP") from error
@@ -89,8 +89,13 @@ def _imported(module: str, path: Path) -> ModuleType:
 def _said(module: str, error: Exception) -> str:
     if isinstance(error, SyntaxError):
         return f"cannot import {module}: {error.msg} ({error.filename}, line {error.lineno})"
+    return f"cannot import {module}: {type(error).__name__}: {error}{_place_of(error)}"
+
+
+def _place_of(error: Exception) -> str:
+    """Return where the user's module called what failed, in brackets; nothing when it did not."""
     frames = traceback.extract_tb(error.__traceback__)
     frames = traceback.StackSummary.from_list([one for one in frames if "importlib" not in one.filename and one.filename != __file__])
-    theirs = [one for one in frames if not Path(one.filename).is_relative_to(HOUSE)] or frames  # where they called us, not where we refused
-    place = f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
-    return f"cannot import {module}: {type(error).__name__}: {error}{place}"
+    files = [(one, Path(one.filename)) for one in frames]  # what is compiled or made has no absolute name
+    theirs = [one for one, file in files if file.is_absolute() and not file.is_relative_to(HOUSE)] or frames  # where they called us
+    return f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""

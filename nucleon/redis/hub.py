@@ -90,7 +90,7 @@ class Hub:
         self._unconfirmed: dict[Name, int] = {}  # how often each is among them
         self._keeper: green.Greenlet[..., Any] | None = None
         self._is_nudged = False
-        self.is_connected = False
+        self.is_connected = self._is_away = False
         self.reconnects = 0
 
     def publish(self, channel: str, data: bytes | str) -> int:
@@ -197,7 +197,9 @@ class Hub:
                 for place in list(self._places.values()):
                     place.refuse(error)
             except (Unavailable, DeadlineExceeded, RedisError) as error:
-                log.warning("the hub has lost Redis, and connects again: %s (%s)", error, error.__cause__ or type(error).__name__)
+                if not self._is_away:
+                    self._is_away = True
+                    log.warning("the hub has lost Redis, and connects again: %s (%s)", error, error.__cause__ or type(error).__name__)
             except Exception:
                 if self._keeper is getcurrent():
                     log.exception("the hub failed and connects again")
@@ -301,6 +303,9 @@ class Hub:
                 self._unconfirmed.clear()
             self.reconnects += 1
             self.is_connected = True
+            if self._is_away:
+                self._is_away = False
+                log.warning("the hub hears Redis again; where messages may be missing, subscribers find a Gap")
             return
         if self._questions and self._questions[0] == name:
             self._questions.popleft()

@@ -222,6 +222,8 @@ class Multiplexer:
             connection = self._connect()
             if self._attempt is attempt:
                 self._take(connection)
+                if self._failures:
+                    log.warning("%s: connected again after %d failed tries", self.name, self._failures)
                 self._failures = 0
                 self._lost_at = None
                 for listener in hooks.connection_opened.listeners:
@@ -233,7 +235,8 @@ class Multiplexer:
             self._failures += 1
             longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 10))
             self._next_try_at = monotonic() + random.uniform(longest / 2, longest)
-            log.warning("%s: cannot connect (try %d): %s", self.name, self._failures, error)
+            if self._failures & (self._failures - 1) == 0:  # the first, second, fourth, eighth ...: an outage of an hour fills no log
+                log.warning("%s: cannot connect (try %d): %s", self.name, self._failures, error)
         finally:
             if self._attempt is attempt:
                 self._attempt = None

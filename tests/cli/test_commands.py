@@ -84,6 +84,14 @@ def test_a_module_that_fails_is_named_with_its_line(project: Path) -> None:
     assert "ZeroDivisionError" in done.stderr and "app.py, line 2" in done.stderr
 
 
+def test_a_tool_that_is_refused_is_named_with_the_line_of_the_module(project: Path) -> None:
+    tools = "from nucleon.redis import Redis\ncache = Redis()\none = cache.of(int, 'a', ttl_seconds=5)\n"
+    (project / "app.py").write_text(tools + "two = cache.of(int, 'b', ttl_seconds='5')\n")
+    done = nucleon("check", folder=project)
+    assert done.returncode == 1
+    assert "ttl_seconds must be a number" in done.stderr and "app.py, line 4)" in done.stderr
+
+
 def test_a_route_that_is_refused_is_named_where_it_is_written(project: Path) -> None:
     (project / "app.py").write_text(APP + "\n@app.get('/b', limit=3)\ndef b() -> int: ...\n")
     said = nucleon("check", folder=project).stderr

@@ -182,3 +182,23 @@ def test_a_typed_cache_and_a_text_are_refused_as_what_a_route_keeps_and_allows(r
         app.get("/b", limits=text)(lambda: None)
 
 
+
+
+def test_an_outage_is_told_at_its_begin_and_its_end_and_not_with_every_try(private_valkey: Any, caplog: pytest.LogCaptureFixture) -> None:
+    redis = Redis(url=Secret(private_valkey.url), wait_seconds=0.05)
+    redis.ping()
+    with redis.hub().subscribe("news"):
+        private_valkey.stop()
+
+        def tries() -> int:
+            with pytest.raises(Unavailable):
+                redis.ping()
+            return caplog.text.count("try 4")
+
+        eventually(tries)
+        private_valkey.start()
+        redis.ping()
+        eventually(lambda: "redis: connected again after" in caplog.text and "the hub hears Redis again" in caplog.text)
+    assert caplog.text.count("the hub has lost Redis") == 1
+    assert "try 3" not in caplog.text
+    redis.stop()
