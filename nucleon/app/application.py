@@ -54,6 +54,8 @@ class App(Group):
 
         optional: the app starts without a server for it, and says so; its consumers do not run then.
         """
+        if isinstance(resource, type):
+            raise SetupError(f"app.use takes a resource and not its class: write app.use({resource.__name__}())")
         name = name or str(getattr(resource, "kind", type(resource).__name__.lower()))
         if name in self.resources or name in ("app", "server", "process", "log"):
             raise SetupError(f"the app {self.name} has a {name} already: give this one another name, app.use(..., name=...)")
@@ -100,6 +102,8 @@ class App(Group):
         queue. Options as in `Consumption`; key: one routing key or several; dead_letter: True for `QUEUE.dead`, a name, or False.
         """
         local_names = caller_names(2)
+        if not isinstance(queue, str):
+            raise SetupError(f"@app.consume takes the name of a RabbitMQ queue, not {queue!r} (a group of a Redis stream: Consumption)")
 
         def add(function: F) -> F:
             self.consumers.add(consumption_from(queue, Handler(function, local_names), options))

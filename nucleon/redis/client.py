@@ -93,6 +93,11 @@ class Redis(SharedCommands, Offers, redis.Redis):
         self._credential_provider = credential_provider
         self.configure(RedisSettings(**defaults), self.kind)
 
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Any:
+        """Not offered: the address comes from the settings. Raises `SetupError`."""
+        raise SetupError("Redis.from_url is not offered: app.use(Redis()) takes the address from REDIS_URL or [redis] url")
+
     def configure(self, settings: RedisSettings, name: str) -> None:
         """Take the settings of the section `[name]`; connections are opened when they are first needed."""
         self.name = name

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from nucleon.errors import SetupError
+from nucleon.redis.address import options_from
 from nucleon.redis.measures import wrong_count, wrong_seconds
 from nucleon.secret import Secret
 
@@ -67,3 +68,7 @@ class Settings:
         for place in self.sentinels:
             if not place.rpartition(":")[2].isdigit():
                 raise SetupError(f"sentinels are written 'host:port', not {place!r}")
+        if self.url is not None:
+            if not isinstance(self.url, Secret):
+                raise SetupError('url holds a password, so it is written Redis(url=Secret("redis://...")), with nucleon.Secret')
+            options_from(self.url.reveal())

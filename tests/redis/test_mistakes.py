@@ -172,6 +172,30 @@ def test_a_session_that_nothing_provides_is_told_at_the_start(redis: Redis) -> N
         app.routes()
 
 
+def test_what_is_no_resource_and_no_queue_is_refused(redis: Redis) -> None:
+    app = App("shop")
+    with pytest.raises(SetupError, match=r"write app.use\(Redis\(\)\)"):
+        app.use(Redis)
+    group: Any = redis.stream(Item, "orders").group("billing")
+    with pytest.raises(SetupError, match="a group of a Redis stream: Consumption"):
+        app.consume(group)
+
+
+def test_addresses_as_redis_py_takes_them_are_told_how_they_are_written_here() -> None:
+    with pytest.raises(SetupError, match=r"app\.use"):
+        Redis.from_url("redis://localhost")
+    plain: Any = "redis://localhost"
+    with pytest.raises(SetupError, match=r'Secret\("redis://'):
+        Redis(url=plain)
+    with pytest.raises(SetupError, match="the address of the server is url"):
+        Redis(host="localhost")
+
+
+def test_a_wrong_address_is_told_with_the_variable_that_holds_it() -> None:
+    with pytest.raises(SetupError, match=r"^environment variable REDIS_URL: \[redis\]: the url of Redis cannot be read"):
+        load({"redis": Settings}, environment="production", folder=None, variables={"REDIS_URL": "redis://:hush@host/abc"})
+
+
 def test_a_typed_cache_and_a_text_are_refused_as_what_a_route_keeps_and_allows(redis: Redis) -> None:
     app = App("shop")
     wrong: Any = redis.of(Item, "k:{id}", ttl_seconds=1)
