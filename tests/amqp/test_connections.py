@@ -76,7 +76,7 @@ def test_any_address_is_read_or_refused(text: str) -> None:
 
 def test_settings_that_do_not_fit_say_so() -> None:
     for wrong in ({"mechanism": "magic"}, {"frame_max": 100}, {"prefetch": 0}, {"wait_seconds": 0}, {"heartbeat_seconds": -1}):
-        with pytest.raises(ValueError):
+        with pytest.raises(SetupError, match=next(iter(wrong))):
             Settings(**wrong)  # type: ignore[arg-type]
 
 
