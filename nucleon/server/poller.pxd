@@ -14,7 +14,6 @@ cdef class Poller(Turn):
     cdef public Py_ssize_t _count
     cdef public Edges _edges
     cdef public object _io
-    cdef public bint _is_turning
     cdef public Core _core
     cdef public Thread _thread
 

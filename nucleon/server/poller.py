@@ -19,7 +19,7 @@ class Poller(Turn):
     A connection that has not taken all of it asks to be called `again`. Everything here runs in the hub, or never waits.
     """
 
-    __slots__ = ("_at", "_connections", "_core", "_count", "_edges", "_io", "_is_turning", "_thread")
+    __slots__ = ("_at", "_connections", "_core", "_count", "_edges", "_io", "_thread")
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -28,7 +28,6 @@ class Poller(Turn):
         self._connections: list[Connection | None] = []
         self._at = 0
         self._count = 0
-        self._is_turning = False
         self._io: Any = core.loop.io(self._edges.fd, 1)
         self._io.start(self.on_edges)
 
@@ -54,7 +53,6 @@ class Poller(Turn):
         if self._at >= self._count:
             self._at = 0
             self._count = edges.wait()
-        self._is_turning = True
         self._thread.turn = self
         try:
             while self._at < self._count:
@@ -70,7 +68,6 @@ class Poller(Turn):
             self._core.loop.run_callback(self._go_on)
             raise
         finally:
-            self._is_turning = False
             self._thread.turn = None
 
     def _go_on(self) -> None:
@@ -86,7 +83,7 @@ class Poller(Turn):
         A worker that has answered asks: it saves the switches to the hub and to another worker. What wakes a greenlet is left to the hub,
         because that greenlet, when it waits again, goes on to the hub and not to the one that woke it.
         """
-        if not self._is_turning:
+        if self._thread.turn is not self:
             return None
         edges = self._edges
         while self._at < self._count:

@@ -59,13 +59,6 @@ class Shop:
         return Client(self.app).post("/payments", body=b'{"amount": %d}' % amount, headers=sent)
 
 
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
-
-
 def test_a_repetition_gets_the_first_answer_and_nothing_happens_again(redis: Redis) -> None:
     shop = Shop(redis)
     first, again = shop.pay(), shop.pay()

@@ -1,7 +1,6 @@
 """`limits=` with rates: who is counted together, what the answers say, what happens when Redis is away."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,13 +23,6 @@ def user(authorization: Header[str] = "") -> User:
     if not authorization:
         raise Unauthorized("who are you?")
     return User(authorization)
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
 
 
 def test_answers_say_what_is_left_and_the_429_when_to_come_back(redis: Redis) -> None:

@@ -32,13 +32,6 @@ def user(authorization: Header[str] = "") -> User:
     return User(authorization)
 
 
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
-
-
 def test_the_handler_runs_once_until_the_time_is_over_or_the_answer_is_invalidated(redis: Redis) -> None:
     app, clock, calls = App("a"), HeldClock(), []
     answers = redis.answers(ttl_seconds=60, client_seconds=10, clock=clock)

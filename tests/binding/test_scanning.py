@@ -1,27 +1,16 @@
 """What is found inside a query is what taking it apart finds; both builds give the same answers."""
 
-import importlib.util
 import re
-from pathlib import Path
-from types import ModuleType
 from urllib.parse import quote_plus, unquote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twins import interpreted
 
 from nucleon.binding import call, scanning
 
 QUERIES = st.text("ab=&%+\u00e9\0", max_size=24)
-
-
-def interpreted() -> ModuleType:
-    file = Path(call.__file__).parent / "scanning.py"
-    found = importlib.util.spec_from_file_location("scanning_interpreted", file)
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 @given(QUERIES, st.text("ab\u00e9", min_size=1, max_size=2))
@@ -61,7 +50,7 @@ def test_what_is_encoded_is_decoded_as_the_standard_library_does(text: str) -> N
 
 @given(QUERIES, st.text("ab\u00e9", min_size=1, max_size=2))
 def test_both_twins_find_the_same(query: str, name: str) -> None:
-    other = interpreted()
+    other = interpreted(scanning)
     assert (other.ABSENT, other.UNSURE, other.SHORT) == (scanning.ABSENT, scanning.UNSURE, scanning.SHORT)
     assert other.value_start(query, name) == scanning.value_start(query, name)
     for start in range(len(query)):

@@ -1,6 +1,5 @@
 """The typed cache: values, expiry, one load for many misses."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -9,20 +8,12 @@ from nucleon import green
 from nucleon.errors import DeadlineExceeded, NotFound, SetupError
 from nucleon.redis import Redis
 from nucleon.redis.cache import Cache
-from nucleon.secret import Secret
 
 
 @dataclass
 class Item:
     id: int
     name: str
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The cache and kept answers under attack: foreign bytes, kills, errors shared by many, values too large, invalidations in the middle."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +14,6 @@ from nucleon.redis import Redis
 from nucleon.redis.cache import Cache, Keeping
 from nucleon.secret import Secret
 from nucleon.testing import eventually
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
 
 
 def texts_on(client: Redis, **keeping: Any) -> Cache[str]:

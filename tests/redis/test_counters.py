@@ -1,20 +1,11 @@
 """Counters: whole numbers that all workers share, in windows of time."""
 
-from collections.abc import Iterator
 
 import pytest
 
 from nucleon.errors import SetupError
 from nucleon.redis import Redis
-from nucleon.secret import Secret
 from nucleon.testing import HeldClock
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
 
 
 def test_a_counter_counts_each_key_by_itself(redis: Redis) -> None:

@@ -1,7 +1,6 @@
 """The hub: one connection for many subscribers, bounded queues, gaps that are told."""
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,13 +14,6 @@ from nucleon.testing import TcpProxy, eventually
 
 class Entry(Model):
     text: str
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
 
 
 def texts(subscription: Subscription[Message], count: int) -> list[str]:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,13 +17,6 @@ from nucleon.testing import TcpProxy, eventually
 
 class Entry(Model):
     text: str
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

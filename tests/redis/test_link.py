@@ -1,6 +1,5 @@
 """A shared connection: what goes wrong while replies are read and handed out."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import gevent
@@ -8,14 +7,6 @@ import pytest
 
 from nucleon import green
 from nucleon.redis import Redis
-from nucleon.secret import Secret
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
 
 
 def test_after_octets_that_could_not_be_read_nobody_gets_the_reply_of_another_one(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,13 +33,6 @@ class Login(Model):
     user: str
 
 
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
-
-
 @pytest.mark.parametrize("kind", [Plain, Holder, list[Plain], Iterator[int]], ids=str)
 def test_a_type_that_json_cannot_carry_is_refused_where_it_is_written(redis: Redis, kind: Any) -> None:
     def kept() -> Any: ...

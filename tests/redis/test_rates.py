@@ -1,7 +1,6 @@
 """GCRA: a steady flow, a burst, answers that say when to come back."""
 
 import logging
-from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
@@ -12,13 +11,6 @@ from nucleon.errors import DeadlineExceeded, SetupError, TooManyRequests, Unavai
 from nucleon.redis import Rate, Redis
 from nucleon.secret import Secret
 from nucleon.testing import HeldClock, eventually
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
 
 
 def test_the_limit_may_come_at_once_and_then_a_steady_flow(redis: Redis) -> None:

@@ -1,6 +1,5 @@
 """Sessions: data that belongs to one browser, ids that are worth nothing when they are old, guessed or stolen from Redis."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,13 +14,6 @@ from nucleon.testing import Client, HeldClock
 class Login(Model):
     user: str
     basket: list[str] = []
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
 
 
 def shop(redis: Redis, **options: Any) -> tuple[App, Sessions[Login]]:

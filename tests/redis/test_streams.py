@@ -1,7 +1,6 @@
 """Streams: typed values, groups that lose nothing, dead letters, an orderly stop."""
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,13 +14,6 @@ from nucleon.testing import eventually
 
 class Placed(Model):
     number: int
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,19 +11,11 @@ from killing import killed_at_switch
 from nucleon import Model, green
 from nucleon.errors import SetupError
 from nucleon.redis import Consumption, Group, Redis, Stream
-from nucleon.secret import Secret
 from nucleon.testing import eventually
 
 
 class Placed(Model):
     number: int
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    client = Redis(url=Secret(redis_url))
-    yield client
-    client.stop()
 
 
 @pytest.fixture
